@@ -1,0 +1,53 @@
+"""What passes between a door and a servable: frozen, made of named arrays, free of any wire form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from turnout.core.tensors import Tensors
+
+Parameter = str | int | float | bool
+Parameters = Mapping[str, Parameter]
+
+NO_PARAMETERS: Parameters = {}
+
+
+class Context(NamedTuple):
+    """What travels with a request: who, until when, under which id.
+
+    `deadline` is on the `time.monotonic` clock, in seconds; infinity where there is none.
+    """
+
+    id: str = ""
+    deadline: float = math.inf
+    protocol: str = ""
+    caller: str = ""
+
+
+class InferRequest(NamedTuple):
+    """One request for a prediction: `rows` is the length of the first axis (1 if not batched).
+
+    `outputs` are the names the caller asked for; empty means all.
+    """
+
+    model: str
+    inputs: Tensors
+    rows: int
+    context: Context
+    version: str = ""
+    outputs: tuple[str, ...] = ()
+    parameters: Parameters = NO_PARAMETERS
+
+
+class InferResponse(NamedTuple):
+    """One answer, with the time it took where it was made (seconds) and the size of its batch."""
+
+    outputs: Tensors
+    model: str
+    version: str
+    parameters: Parameters = NO_PARAMETERS
+    queue_seconds: float = 0.0
+    predict_seconds: float = 0.0
+    batch_rows: int = 0

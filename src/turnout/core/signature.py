@@ -1,0 +1,164 @@
+"""A signature names what goes into a model and what comes out, and checks that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from turnout.core.errors import InvalidInput, InvalidOutput
+from turnout.core.tensors import DTYPES, Array, Tensors, dtype_name
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One named tensor: data type by its protocol name, shape with -1 where it is free.
+
+    `columns` names the last axis of a tabular input (or the only column, for a tensor of shape [-1]).
+    `text` says that the elements of a BYTES tensor are UTF-8 text, not arbitrary bytes.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    columns: tuple[str, ...] = ()
+    text: bool = True
+    optional: bool = False
+
+    def __post_init__(self) -> None:
+        if self.datatype not in DTYPES:
+            raise ValueError(f"{self.name}: unknown data type {self.datatype!r}; one of {', '.join(DTYPES)}")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The numpy type of the tensor."""
+        return DTYPES[self.datatype]
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Whether a tensor of that shape fits."""
+        return len(shape) == len(self.shape) and all(
+            want in (-1, have) for want, have in zip(self.shape, shape, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Inputs and outputs of a model.
+
+    `batched`: the first axis of every tensor is the row, so requests may be joined. Where False, each
+    request runs alone, as it came.
+    `lenient`: the names and types were chosen by the format, not declared by the artifact (scikit-learn,
+    XGBoost ...); a single input may then come under any name and in any numeric type that fits.
+    `source`: where the signature comes from: "artifact", "example" or "user".
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool = True
+    lenient: bool = False
+    source: str = "artifact"
+    _by_name: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {spec.name: spec for spec in self.inputs})
+
+    @property
+    def rows_limit(self) -> int | None:
+        """The only batch size the model takes, where its first axis is fixed; None where it is free."""
+        sizes = {spec.shape[0] for spec in self.inputs if spec.shape and spec.shape[0] != -1}
+        return max(sizes) if self.batched and sizes else None
+
+    def input(self, name: str) -> TensorSpec | None:
+        """The input of that name, if there is one."""
+        return self._by_name.get(name)
+
+    def validate(self, inputs: Tensors) -> tuple[Tensors, int]:
+        """The inputs under the model's names and types, and the number of rows (1 if not batched).
+
+        Raises InvalidInput naming the tensor, what was expected and what came.
+        """
+        if self.lenient and len(self.inputs) == 1 and len(inputs) == 1:
+            (array,) = inputs.values()
+            inputs = {self.inputs[0].name: array}
+        checked: dict[str, Array] = {}
+        rows = -1
+        for spec in self.inputs:
+            array = inputs.get(spec.name)
+            if array is None:
+                if spec.optional:
+                    continue
+                raise InvalidInput(
+                    f"input {spec.name!r} is missing",
+                    field="inputs",
+                    expected=f"the inputs {self._names()}",
+                    got=", ".join(map(repr, inputs)) or "none",
+                )
+            array = self._fit(spec, array)
+            if self.batched:
+                if rows == -1:
+                    rows = array.shape[0]
+                elif rows != array.shape[0]:
+                    raise InvalidInput(
+                        "all inputs need the same number of rows",
+                        field=f"inputs.{spec.name}",
+                        expected=f"{rows} rows",
+                        got=f"{array.shape[0]}",
+                    )
+            checked[spec.name] = array
+        if len(checked) != len(inputs):
+            unknown = next(name for name in inputs if name not in checked)
+            raise InvalidInput(
+                f"there is no input {unknown!r}", field="inputs", expected=f"the inputs {self._names()}"
+            )
+        if self.batched and rows == 0:
+            raise InvalidInput("a request needs at least one row", field="inputs", got="0 rows")
+        return checked, rows if self.batched else 1
+
+    def _names(self) -> str:
+        return ", ".join(repr(spec.name) for spec in self.inputs)
+
+    def _fit(self, spec: TensorSpec, array: Array) -> Array:
+        if array.dtype != spec.dtype:
+            array = self._cast(spec, array)
+        shape = array.shape
+        wanted = spec.shape
+        if len(shape) == len(wanted):
+            for want, have in zip(wanted, shape, strict=True):
+                if want not in (-1, have):
+                    break
+            else:
+                return array
+        if self.batched and wanted[1:] == shape[1:] and wanted[0] > 0:
+            return array  # a fixed batch size is the batcher's matter: it pads and splits
+        raise InvalidInput(
+            "wrong shape",
+            field=f"inputs.{spec.name}",
+            expected=f"{list(wanted)}{' with columns ' + ', '.join(spec.columns[:8]) if spec.columns else ''}",
+            got=f"{list(shape)}",
+        )
+
+    def _cast(self, spec: TensorSpec, array: Array) -> Array:
+        came = dtype_name(array.dtype)
+        if came == spec.datatype:
+            return array
+        if self.lenient and "BYTES" not in (came, spec.datatype) and np.can_cast(array.dtype, spec.dtype, "same_kind"):
+            return array.astype(spec.dtype)
+        raise InvalidInput("wrong data type", field=f"inputs.{spec.name}", expected=spec.datatype, got=came)
+
+    def check_outputs(self, outputs: Tensors, rows: int) -> None:
+        """Raises InvalidOutput where a model's answer is not what the signature says. Extra outputs pass."""
+        for spec in self.outputs:
+            array = outputs.get(spec.name)
+            if array is None:
+                raise InvalidOutput(f"the model gave no output {spec.name!r}")
+            if self.batched and (array.ndim == 0 or array.shape[0] != rows):
+                came = array.shape[0] if array.ndim else "a scalar"
+                raise InvalidOutput(f"the model answered {came} rows in {spec.name!r} for {rows}")
+            if array.ndim != len(spec.shape) or any(
+                want not in (-1, have) for want, have in zip(spec.shape[1:], array.shape[1:], strict=False)
+            ):
+                raise InvalidOutput(
+                    f"the model's output {spec.name!r} has shape {list(array.shape)}, not {list(spec.shape)}"
+                )

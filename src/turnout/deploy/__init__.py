@@ -1,0 +1,1 @@
+"""What should be served, and the one function that builds the tree."""

@@ -1,0 +1,1 @@
+"""How work comes in: HTTP, gRPC, the command line, the library."""

@@ -1,0 +1,1 @@
+"""An artifact becomes a Model; one file per format."""

@@ -1,0 +1,1 @@
+"""Bytes become messages and back; one file per wire protocol; no sockets."""

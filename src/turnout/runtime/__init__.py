@@ -1,0 +1,1 @@
+"""Where predict runs and how requests become batches."""
