@@ -29,7 +29,8 @@ class Context(NamedTuple):
 class InferRequest(NamedTuple):
     """One request for a prediction: `rows` is the length of the first axis (1 if not batched).
 
-    `outputs` are the names the caller asked for; empty means all.
+    `outputs` are the names the caller asked for; empty means all. `reply` is what the codec that decoded the
+    request needs to encode the answer (row or column form, binary or not); nobody else looks at it.
     """
 
     model: str
@@ -39,6 +40,7 @@ class InferRequest(NamedTuple):
     version: str = ""
     outputs: tuple[str, ...] = ()
     parameters: Parameters = NO_PARAMETERS
+    reply: object = None
 
 
 class InferResponse(NamedTuple):
