@@ -1,0 +1,103 @@
+"""Every metric Turnout has, in one table: name, kind, meaning, labels.
+
+Names follow the Prometheus conventions: base units, the unit in the name, and labels over which a sum means
+something. The values of a label come from what is served, never from what a caller sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+#: Upper bounds in seconds: what a router needs for one row (5 us) to the longest deadline anybody waits for.
+SECONDS: tuple[float, ...] = (
+    *(5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+#: Upper bounds in rows.
+ROWS: tuple[float, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)
+
+#: The parts of a request's time, in their order.
+STAGES = ("decode", "queue", "predict", "encode")
+
+
+class Kind(Enum):
+    """How values move, and so how those of several processes are put together: all of them add."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Family(NamedTuple):
+    """One metric. `name` is what stands in the exposition; a histogram adds `_bucket`, `_sum` and `_count` to it."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...]
+    bounds: tuple[float, ...] = ()
+
+
+class Sample(NamedTuple):
+    """One value that is read when somebody scrapes: `labels` are values in the order of the family's labels.
+
+    Samples of one name with equal labels add up, in one process and over several.
+    """
+
+    name: str
+    labels: Sequence[str]
+    value: float
+
+
+_MODEL = ("model", "version")
+_DOOR = ("model", "version", "protocol")
+_WORKER = ("model", "version", "worker")
+
+_TABLE = (
+    Family("turnout_requests_total", Kind.COUNTER, "Prediction requests answered.", (*_DOOR, "code")),
+    Family("turnout_request_rows_total", Kind.COUNTER, "Rows in requests answered with OK.", _MODEL),
+    Family("turnout_request_bytes_total", Kind.COUNTER, "Bytes of the request bodies.", _DOOR),
+    Family("turnout_response_bytes_total", Kind.COUNTER, "Bytes of the response bodies.", _DOOR),
+    Family(
+        "turnout_request_duration_seconds",
+        Kind.HISTOGRAM,
+        "From a whole request to its answer, by the answer's code.",
+        (*_MODEL, "code"),
+        SECONDS,
+    ),
+    Family(
+        "turnout_stage_duration_seconds",
+        Kind.HISTOGRAM,
+        "The parts of the time of requests answered with OK: decode, queue, predict, encode.",
+        (*_MODEL, "stage"),
+        SECONDS,
+    ),
+    Family("turnout_batch_rows", Kind.HISTOGRAM, "Rows in each batch given to the model.", _MODEL, ROWS),
+    Family("turnout_batch_duration_seconds", Kind.HISTOGRAM, "Time the model took for each batch.", _MODEL, SECONDS),
+    Family("turnout_queue_requests", Kind.GAUGE, "Requests waiting to be put into a batch.", _MODEL),
+    Family("turnout_queue_rows", Kind.GAUGE, "Rows waiting to be put into a batch.", _MODEL),
+    Family("turnout_queue_bytes", Kind.GAUGE, "Bytes of tensors waiting to be put into a batch.", _MODEL),
+    Family("turnout_model_ready", Kind.GAUGE, "Processes in which the version is ready to answer.", _MODEL),
+    Family("turnout_worker_state", Kind.GAUGE, "1 for the state the worker is in.", (*_WORKER, "state")),
+    Family("turnout_worker_restarts_total", Kind.COUNTER, "Times the worker was started again.", _WORKER),
+    Family("turnout_worker_memory_bytes", Kind.GAUGE, "Resident memory of the worker's process.", _WORKER),
+    Family("turnout_connections", Kind.GAUGE, "Open connections.", ("protocol",)),
+    Family("turnout_connections_total", Kind.COUNTER, "Connections accepted.", ("protocol",)),
+    Family("turnout_connections_refused_total", Kind.COUNTER, "Connections ended by a limit.", ("protocol", "limit")),
+    Family("turnout_log_lines_total", Kind.COUNTER, "Access log lines written.", ()),
+    Family(
+        "turnout_log_lines_lost_total",
+        Kind.COUNTER,
+        "Access log lines not written: left out by sampling, queue at its bound, destination not writable.",
+        ("reason",),
+    ),
+    Family("turnout_router_memory_bytes", Kind.GAUGE, "Resident memory of the router's process.", ("router",)),
+    Family("turnout_router_cpu_seconds_total", Kind.COUNTER, "Processor time the router has used.", ("router",)),
+    Family("turnout_metrics_failures_total", Kind.COUNTER, "Sources that raised when they were read.", ("router",)),
+    Family("turnout_build_info", Kind.GAUGE, "1, with the version of Turnout.", ("version",)),
+)
+
+#: Every family by its name, in the order of the exposition.
+FAMILIES: Mapping[str, Family] = {family.name: family for family in _TABLE}
