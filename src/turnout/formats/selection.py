@@ -1,0 +1,82 @@
+"""Which file of a directory is the model, and what a file is that no format takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from turnout.core.errors import FormatUnknown, LoadFailed
+from turnout.formats.artifact import Artifact, Format
+
+#: What lies beside a model and is never one.
+_COMPANIONS = frozenset(
+    {
+        "MLmodel",
+        "conda.yaml",
+        "python_env.yaml",
+        "requirements.txt",
+        "input_example.json",
+        "serving_input_example.json",
+        "example.json",
+        "config.json",
+        "README.md",
+    }
+)
+#: Endings of files that hold a model's external weights, not a model.
+_DATA = frozenset({".data", ".weight", ".weights"})
+_KNOWN = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras writes those; export the model to ONNX)"),
+    (b"\x93NUMPY", "a NumPy array, not a model"),
+    (b"PAR1", "a Parquet file, not a model"),
+    (b"\x7fELF", "a native program or library"),
+    (b"<?xml", "an XML file (PMML?)"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"GGUF", "a GGUF file (a language model for llama.cpp)"),
+    (b"TFL3", "a TensorFlow Lite model"),
+)
+
+
+def select_file(directory: Artifact, formats: Sequence[Format]) -> Artifact:
+    """The one model file in a directory. Raises FormatUnknown if there is none, or more than one."""
+    found: list[Artifact] = []
+    empty: list[str] = []
+    for name in directory.listing:
+        path = directory.file / name
+        if name.startswith(".") or name in _COMPANIONS or path.suffix in _DATA or not path.is_file():
+            continue
+        inner = directory.inside(path)
+        if inner.size == 0:
+            empty.append(name)
+        elif path.suffix != ".py" and any(known.recognise(inner) for known in formats):
+            found.append(inner)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(inner.label for inner in found)
+        raise FormatUnknown(f"the directory {directory.label} holds several models ({names}); name one of them")
+    if empty:
+        raise LoadFailed(f"the directory {directory.label} holds no model, and {', '.join(empty)} is empty (0 bytes)")
+    seen = ", ".join(directory.listing[:10]) or "nothing"
+    raise FormatUnknown(f"the directory {directory.label} holds no model file and no model.py (it holds {seen})")
+
+
+def describe_content(artifact: Artifact) -> str:
+    """What a file seems to be, for the message that refuses it."""
+    head = artifact.head
+    if artifact.is_zip:
+        if not artifact.members:
+            return "a zip archive that is cut off or damaged"
+        return f"a zip archive with {', '.join(artifact.members[:4])} ..."
+    for magic, meaning in _KNOWN:
+        if magic in head[:64]:
+            return meaning
+    if artifact.unpacked_head is not head:
+        return "compressed data that holds no model known here"
+    if head.lstrip()[:1] in (b"{", b"["):
+        return "JSON that describes no model known here, or that is cut off"
+    if len(head) > 16 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < artifact.size:
+        return "a safetensors file (weights without a model; export the model to ONNX or TorchScript)"
+    try:
+        head[:4096].decode()
+    except UnicodeDecodeError:
+        return "binary data of no known kind, or a damaged file"
+    return "text that describes no model known here, or that is cut off"
