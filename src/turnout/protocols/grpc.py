@@ -17,24 +17,27 @@ Metadata = Mapping[str, str]
 class GrpcInferCodec(Protocol):
     """Decodes one message that asks for a prediction and encodes its answer. Stateless.
 
-    A gRPC request names its model inside the message, so decoding also finds the model. `encode` may
-    return parts: large tensors are sent without being joined.
+    A gRPC request names its model inside the message, so decoding also finds the model. Decoded tensors may be
+    views into the message, which therefore must not change afterwards. `encode` may return parts: large
+    tensors are sent without being joined.
     """
 
-    def decode(self, message: bytes | memoryview, serving: Serving, context: Context) -> tuple[ServedModel, InferRequest]: ...
+    def decode(
+        self, message: bytes | memoryview, serving: Serving, context: Context
+    ) -> tuple[ServedModel, InferRequest]: ...
     def encode(self, request: InferRequest, response: InferResponse) -> bytes | list[bytes | memoryview]: ...
 
 
 class GrpcAnswer(Protocol):
     """Answers a unary call that needs no prediction."""
 
-    def __call__(self, message: bytes | memoryview, serving: Serving) -> bytes: ...
+    def __call__(self, message: bytes | memoryview, serving: Serving, /) -> bytes: ...
 
 
 class GrpcStream(Protocol):
     """Answers a call with a stream of messages on either side; a unary side is a stream of one."""
 
-    def __call__(self, messages: AsyncIterator[bytes], serving: Serving) -> AsyncIterator[bytes]: ...
+    def __call__(self, messages: AsyncIterator[bytes], serving: Serving, /) -> AsyncIterator[bytes]: ...
 
 
 class GrpcMethod(NamedTuple):
