@@ -29,7 +29,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def counts(log: AccessLog) -> dict[str, float]:
-    return {".".join((sample.name.removeprefix("turnout_log_"), *sample.labels)): sample.value for sample in log.samples()}
+    return {
+        ".".join((sample.name.removeprefix("turnout_log_"), *sample.labels)): sample.value for sample in log.samples()
+    }
 
 
 @pytest.fixture
@@ -43,7 +45,11 @@ def test_a_line_says_what_happened(path: Path) -> None:
     log.request(RECORD)
     log.close()
     (line,) = lines(path)
-    assert before.timestamp() - 0.001 <= datetime.fromisoformat(line.pop("ts")).timestamp() <= datetime.now(UTC).timestamp()
+    assert (
+        before.timestamp() - 0.001
+        <= datetime.fromisoformat(line.pop("ts")).timestamp()
+        <= datetime.now(UTC).timestamp()
+    )
     assert line == {
         "level": "info",
         "event": "request",
@@ -108,7 +114,7 @@ def test_the_server_s_failures_are_bounded_too(path: Path) -> None:
 
 def test_each_second_has_its_own_share(path: Path) -> None:
     log = AccessLog(LogFile(str(path)), successes=2)
-    start = log._renewed  # noqa: SLF001  the clock the test turns by hand
+    start = log._renewed  # the clock the test turns by hand
     for second in range(3):
         for _ in range(5):
             log.request(RECORD)
@@ -136,7 +142,7 @@ def test_what_waits_is_bounded_and_the_rest_counted(path: Path) -> None:
 def test_every_record_is_a_line_or_counted(sent: list[RequestRecord], writes: list[bool]) -> None:
     reader, writer = os.pipe()
     log = AccessLog(LogFile(f"/dev/fd/{writer}"), successes=7, failures=5, waiting=4)
-    now = log._renewed  # noqa: SLF001
+    now = log._renewed
     for record, write in zip(sent, writes, strict=False):
         log.request(record)
         if write:
@@ -144,10 +150,15 @@ def test_every_record_is_a_line_or_counted(sent: list[RequestRecord], writes: li
             log.write(now)
     log.close()
     os.close(writer)
-    with open(reader, "rb") as pipe:
+    with os.fdopen(reader, "rb") as pipe:
         events = [json.loads(line) for line in pipe.read().splitlines()]
     logged = sum(event["event"] == "request" for event in events)
-    told = [event[key] for event in events for key in ("successes", "caller_failures", "failures", "dropped") if key in event]
+    told = [
+        event[key]
+        for event in events
+        for key in ("successes", "caller_failures", "failures", "dropped")
+        if key in event
+    ]
     assert logged + sum(told) == len(sent)
     after = counts(log)
     assert after["lines_total"] == len(events)

@@ -245,6 +245,7 @@ def test_names_follow_the_conventions() -> None:
 
 
 def test_the_library_is_not_loaded_before_the_first_scrape() -> None:
-    script = "import sys, turnout.monitoring.metrics, turnout.monitoring.exposition; print('prometheus_client' in sys.modules)"
+    names = "turnout.monitoring.metrics, turnout.monitoring.exposition"
+    script = f"import sys, {names}; print('prometheus_client' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "False"

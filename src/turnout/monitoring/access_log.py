@@ -126,10 +126,8 @@ class AccessLog:
 
     def write(self, now: float) -> None:
         """Writes what waits in one go; `now` is on the monotonic clock. The thread's work, also for tests."""
-        lines: list[bytes] = []
         records = self._records
-        for _ in range(len(records)):
-            lines.append(_line(*records.popleft()))
+        lines = [_line(*records.popleft()) for _ in range(len(records))]
         if now - self._renewed >= _WINDOW_SECONDS:
             self._renewed = now
             lines += self._summary()
@@ -137,9 +135,7 @@ class AccessLog:
             self._file.write(lines)
 
     def _summary(self) -> list[bytes]:
-        successes, mistakes, failures = (
-            share.renew() for share in (self._successes, self._mistakes, self._failures)
-        )
+        successes, mistakes, failures = (share.renew() for share in (self._successes, self._mistakes, self._failures))
         dropped = self._dropped - self._dropped_told
         self._dropped_told += dropped
         if not (successes or mistakes or failures or dropped):

@@ -39,8 +39,8 @@ class LogFile:
         data = b"".join(lines)
         if self._torn:  # the last write broke off inside a line: begin a new one
             data = b"\n" + data
+        done = 0
         try:
-            done = 0
             while done < len(data):
                 done += os.write(self._descriptor, memoryview(data)[done:])
         except OSError:
