@@ -12,11 +12,15 @@ from turnout.core.servable import Model
 from turnout.formats.artifact import Artifact, Format, LoadOptions
 from turnout.formats.onnx import Onnx
 from turnout.formats.selection import describe_content, select_file
+from turnout.formats.sklearn import Sklearn
+from turnout.formats.xgboost import XGBoost
 
 __all__ = ["FORMATS", "Artifact", "Format", "LoadOptions", "detect", "load"]
 
 FORMATS: list[Format] = [
     Onnx(),
+    Sklearn(),
+    XGBoost(),
 ]
 
 

@@ -30,6 +30,7 @@ _KNOWN = (
     (b"\x7fELF", "a native program or library"),
     (b"<?xml", "an XML file (PMML?)"),
     (b"SQLite format 3", "an SQLite database"),
+    (b"binf", "an XGBoost model in the old binary form; save it again as .ubj or .json"),
     (b"GGUF", "a GGUF file (a language model for llama.cpp)"),
     (b"TFL3", "a TensorFlow Lite model"),
 )
@@ -67,7 +68,7 @@ def describe_content(artifact: Artifact) -> str:
             return "a zip archive that is cut off or damaged"
         return f"a zip archive with {', '.join(artifact.members[:4])} ..."
     for magic, meaning in _KNOWN:
-        if magic in head[:64]:
+        if head.startswith(magic) or magic == head[4:8]:
             return meaning
     if artifact.unpacked_head is not head:
         return "compressed data that holds no model known here"
