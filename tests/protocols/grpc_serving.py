@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from hypothesis import strategies as st
@@ -31,7 +31,7 @@ class Served:
     format: str = "onnx"
     state: State = State.READY
     reason: str = ""
-    servable: Servable = Echo()
+    servable: Servable = field(default_factory=Echo)
 
 
 class Fixed:

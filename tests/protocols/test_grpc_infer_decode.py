@@ -147,12 +147,16 @@ def test_a_parameter_without_a_value_and_a_reserved_one_are_refused() -> None:
     message.parameters["triton_x"].int64_param = 1
     assert "reserved" in str(refused(message))
     message = iris()
+    message.parameters["sequence_id"].string_param = "s"
+    with pytest.raises(Unsupported, match="sequences"):
+        decode(message)
+    message = iris()
     message.inputs[0].parameters["empty"].SetInParent()
     assert refused(message).field == "inputs[0].parameters['empty']"
 
 
 def test_the_model_and_its_version() -> None:
-    assert decode(iris(model_version="1")).version == "1"
+    assert decode(iris(model_version="1")).version == decode(iris()).version == "1"
     with pytest.raises(ModelNotFound, match="nobody"):
         decode(request("nobody"))
     with pytest.raises(VersionNotFound):
@@ -177,11 +181,11 @@ REFUSALS: dict[str, tuple[pb.ModelInferRequest, str, str]] = {
     "one too many": (request("iris", ("x", "FP32", X), ("y", "FP32", X)), "inputs", "no input 'y'"),
     "twice": (request("iris", ("x", "FP32", X), ("x", "FP32", X)), "inputs[1].name", "twice"),
     "nameless": (request("iris", ("", "FP32", X)), "inputs[0].name", "name"),
-    "type": (request("iris", ("x", "FP64", X.astype(float))), "inputs.x", "expected FP32; got FP64"),
+    "type": (request("iris", ("x", "FP64", X.astype(float))), "inputs[0]", "expected FP32; got FP64"),
     "type in lower case": (request("iris", ("x", "fp32", X)), "inputs[0].datatype", "got 'fp32'"),
     "BF16": (request("iris", ("x", "BF16", X)), "inputs[0].datatype", "got 'BF16'"),
-    "columns": (request("iris", ("x", "FP32", X[:, :3])), "inputs.x", "expected [-1, 4]; got [1, 3]"),
-    "rank": (request("iris", ("x", "FP32", X[0])), "inputs.x", "got [4]"),
+    "columns": (request("iris", ("x", "FP32", X[:, :3])), "inputs[0]", "expected [-1, 4]; got [1, 3]"),
+    "rank": (request("iris", ("x", "FP32", X[0])), "inputs[0]", "got [4]"),
     "no rows": (request("iris", ("x", "FP32", X[:0])), "inputs", "at least one row"),
     "no elements": (_changed(lambda m: m.ClearField("raw_input_contents")), "inputs[0].contents", "raw_input_contents"),
     "too few bytes": (
@@ -195,7 +199,8 @@ REFUSALS: dict[str, tuple[pb.ModelInferRequest, str, str]] = {
         _changed(lambda m: m.raw_input_contents.append(bytes(32))), "raw_input_contents", "expected 1; got 2",
     ),
     "one raw too few": (
-        _changed(lambda m: m.inputs.add(name="y", datatype="FP32", shape=[1])), "raw_input_contents", "expected 2; got 1",
+        _changed(lambda m: m.inputs.add(name="y", datatype="FP32", shape=[1])), "raw_input_contents",
+        "expected 2; got 1",
     ),
     "raw and typed": (_changed(lambda m: m.inputs[0].contents.fp32_contents.extend([1.0] * 8)), "inputs", "contents"),
     "raw and empty typed": (_changed(lambda m: m.inputs[0].contents.SetInParent()), "inputs", "contents"),

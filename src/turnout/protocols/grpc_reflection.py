@@ -28,11 +28,12 @@ class Reflection:
         kind = request.WhichOneof("message_request")
         try:
             if kind == "list_services":
-                response.list_services_response.service.extend([{"name": name} for name in SERVICES])
+                for name in SERVICES:
+                    response.list_services_response.service.add(name=name)
             elif kind == "file_by_filename":
                 _write_files(response, POOL.FindFileByName(request.file_by_filename))
             elif kind == "file_containing_symbol":
-                _write_files(response, POOL.FindFileContainingSymbol(request.file_containing_symbol))
+                _write_files(response, _file_of(request.file_containing_symbol))
             elif kind == "all_extension_numbers_of_type":
                 name = request.all_extension_numbers_of_type
                 POOL.FindMessageTypeByName(name)
@@ -45,6 +46,15 @@ class Reflection:
             _write_error(response, Code.NOT_FOUND, f"{getattr(request, kind)!r} is not known here")
         data: bytes = response.SerializeToString()
         return data
+
+
+def _file_of(symbol: str) -> Any:
+    """The file that defines a type, a service, or a method of one. Raises KeyError."""
+    try:
+        return POOL.FindFileContainingSymbol(symbol)
+    except KeyError:  # not every protobuf finds a method by its name
+        service = POOL.FindServiceByName(symbol.rpartition(".")[0])
+        return service.methods_by_name[symbol.rpartition(".")[2]].containing_service.file
 
 
 def _write_files(response: Any, file: Any) -> None:

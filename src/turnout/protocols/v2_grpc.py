@@ -12,9 +12,9 @@ from turnout.protocols.grpc import GrpcAnswer, GrpcMethod, GrpcStream
 from turnout.protocols.grpc_messages import message_class, parse
 from turnout.protocols.grpc_reflection import Reflection
 from turnout.protocols.v2_grpc_infer import ModelInferCodec, find
+from turnout.protocols.v2_metadata import EXTENSIONS, REPOSITORY_STATE
 
 SERVER_NAME = "turnout"
-EXTENSIONS = ("binary_tensor_data", "parameters")
 
 ServerLiveResponse = message_class("inference.ServerLiveResponse")
 ServerReadyResponse = message_class("inference.ServerReadyResponse")
@@ -25,15 +25,6 @@ ModelMetadataRequest = message_class("inference.ModelMetadataRequest")
 ModelMetadataResponse = message_class("inference.ModelMetadataResponse")
 RepositoryIndexRequest = message_class("inference.RepositoryIndexRequest")
 RepositoryIndexResponse = message_class("inference.RepositoryIndexResponse")
-
-#: The repository's words for the life of a version.
-INDEX_STATES = {
-    State.STARTING: "LOADING",
-    State.WARMING: "LOADING",
-    State.READY: "READY",
-    State.DRAINING: "UNLOADING",
-    State.FAILED: "UNAVAILABLE",
-}
 
 
 def server_live(_message: bytes | memoryview, _serving: Serving) -> bytes:
@@ -93,7 +84,7 @@ def repository_index(message: bytes | memoryview, serving: Serving) -> bytes:
     for model in serving.models():
         if model.state is State.READY or not request.ready:
             response.models.add(
-                name=model.name, version=model.version, state=INDEX_STATES[model.state], reason=model.reason
+                name=model.name, version=model.version, state=REPOSITORY_STATE[model.state], reason=model.reason
             )
     data: bytes = response.SerializeToString()
     return data

@@ -60,7 +60,9 @@ def read_head(serialized: bytes) -> Head:
 
 def _request_parameters(found: Any) -> Parameters:
     parameters = read_parameters(found, "")
-    for key in parameters:
+    for key, value in parameters.items():
+        if key in ("sequence_id", "sequence_start", "sequence_end") and value:
+            raise Unsupported(f"parameters[{key!r}]: sequences are not offered here; each request stands alone")
         if key.startswith("triton_") and key != "triton_enable_empty_final_response":
             raise InvalidInput("names that begin with triton_ are reserved", field=f"parameters[{key!r}]")
     return parameters

@@ -58,7 +58,7 @@ class ModelInferCodec:
             if head.outputs:
                 _check_requested(head.outputs, signature)
         except InvalidInput as problem:
-            raise problem if problem.example else problem.with_example(example_request(served)) from None
+            raise _placed(problem, head, served) from None
         if not head.typed and pieces.head not in self._heads and len(pieces.head) <= _MAX_HEAD_BYTES:
             if len(self._heads) >= _MAX_REMEMBERED:
                 self._heads.clear()
@@ -66,7 +66,7 @@ class ModelInferCodec:
         if pieces.id:  # it stands in for an id that the door may have made; only the caller's own id is echoed
             context = Context(pieces.id, context.deadline, context.protocol, context.caller)
         return served, InferRequest(
-            head.model, checked, rows, context, head.version, head.outputs, head.parameters, pieces.id
+            served.name, checked, rows, context, served.version, head.outputs, head.parameters, pieces.id
         )
 
     def encode(self, request: InferRequest, response: InferResponse) -> bytes | Parts:
@@ -170,6 +170,19 @@ def _check_requested(outputs: tuple[str, ...], signature: Signature) -> None:
                 field=f"outputs[{index}].name",
                 expected=f"one of {', '.join(repr(spec.name) for spec in signature.outputs)}",
             )
+
+
+def _placed(problem: InvalidInput, head: Head, served: ServedModel) -> InvalidInput:
+    """The problem with the path in the caller's own message, and with a request that works."""
+    path = problem.field
+    if path.startswith("inputs."):
+        names = [tensor.name for tensor in head.tensors]
+        name = path.removeprefix("inputs.")
+        if name in names or len(names) == 1:
+            path = f"inputs[{names.index(name) if name in names else 0}]"
+    return InvalidInput(
+        problem.reason, field=path, expected=problem.expected, got=problem.got, example=example_request(served)
+    )
 
 
 def _output_tensor(name: str, array: Array) -> bytes:
