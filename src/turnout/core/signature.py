@@ -36,6 +36,29 @@ class TensorSpec:
         """The numpy type of the tensor."""
         return DTYPES[self.datatype]
 
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "name": self.name,
+            "datatype": self.datatype,
+            "shape": list(self.shape),
+            "columns": list(self.columns),
+            "text": self.text,
+            "optional": self.optional,
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> TensorSpec:
+        """From the form of `to_json`; name, datatype and shape must be there."""
+        return cls(
+            found["name"],
+            found["datatype"],
+            tuple(found["shape"]),
+            tuple(found.get("columns", ())),
+            found.get("text", True),
+            found.get("optional", False),
+        )
+
     def accepts(self, shape: Sequence[int]) -> bool:
         """Whether a tensor of that shape fits."""
         return len(shape) == len(self.shape) and all(
@@ -63,6 +86,27 @@ class Signature:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_name", {spec.name: spec for spec in self.inputs})
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; `from_json` gives the same signature back."""
+        return {
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+            "batched": self.batched,
+            "lenient": self.lenient,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Signature:
+        """From the form of `to_json`. Raises ValueError, TypeError or KeyError where it is not that."""
+        return cls(
+            tuple(TensorSpec.from_json(one) for one in found["inputs"]),
+            tuple(TensorSpec.from_json(one) for one in found["outputs"]),
+            found.get("batched", True),
+            found.get("lenient", False),
+            found.get("source", "user"),
+        )
 
     @property
     def rows_limit(self) -> int | None:

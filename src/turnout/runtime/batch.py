@@ -1,0 +1,185 @@
+"""Items that wait, the batches cut from them, and the pure decisions: what to cut, what the wait will be."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from turnout.core.tensors import Tensors
+from turnout.runtime.reply import Reply
+
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """Bounds of one version's queue and batches.
+
+    max_rows: rows in one batch; longer requests are split. max_wait: seconds to wait for more rows while
+    a place is free (0: a lone request goes at once). queue_rows, queue_bytes: what may wait. max_seconds:
+    a batch is cut short when its predicted time would be longer.
+    """
+
+    max_rows: int = 256
+    max_wait: float = 0.0
+    queue_rows: int = 16384
+    queue_bytes: int = 512 << 20
+    max_seconds: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.max_rows < 1 or self.queue_rows < 1 or self.queue_bytes < 1:
+            raise ValueError("max_rows, queue_rows and queue_bytes must be at least 1")
+        if self.max_wait < 0 or self.max_seconds <= 0:
+            raise ValueError("max_wait must not be negative and max_seconds must be above 0")
+
+
+class Answered:
+    """What an item is answered with."""
+
+    __slots__ = ("batch_rows", "outputs", "predict_seconds", "queue_seconds")
+
+    def __init__(self, outputs: Tensors, queue_seconds: float, predict_seconds: float, batch_rows: int) -> None:
+        self.outputs = outputs
+        self.queue_seconds = queue_seconds
+        self.predict_seconds = predict_seconds
+        self.batch_rows = batch_rows
+
+
+class Item:
+    """One request, or one part of an over-long one, while it waits and runs."""
+
+    __slots__ = ("attempts", "deadline", "enqueued", "id", "inputs", "key", "nbytes", "reply", "rows", "waiting")
+
+    def __init__(
+        self, inputs: Tensors, rows: int, nbytes: int, deadline: float, enqueued: float, key: Key, reply: Reply[Answered], id: str
+    ) -> None:
+        self.inputs = inputs
+        self.rows = rows
+        self.nbytes = nbytes
+        self.deadline = deadline
+        self.enqueued = enqueued
+        self.key = key
+        self.reply = reply
+        self.id = id
+        self.attempts = 0
+        self.waiting = True
+
+
+class Batch:
+    """Items that run together."""
+
+    __slots__ = ("items", "number", "started", "total_rows")
+
+    def __init__(self, items: Sequence[Item], started: float) -> None:
+        self.items = items
+        self.number = 0
+        self.started = started
+        self.total_rows = sum([item.rows for item in items])
+
+    def rows(self) -> Sequence[int]:
+        """Rows per item."""
+        return [item.rows for item in self.items]
+
+    def deadlines(self) -> Sequence[float]:
+        """Deadline per item, monotonic seconds."""
+        return [item.deadline for item in self.items]
+
+
+class Cost:
+    """How long a batch takes: seconds = a + b * rows, fitted to the recent batches by weighted least squares."""
+
+    __slots__ = ("_n", "_x", "_xx", "_xy", "_y", "fixed", "per_row")
+    KEEP = 0.98  # weight left to what was known, per new batch: about the last fifty count
+
+    def __init__(self) -> None:
+        self._n = self._x = self._y = self._xx = self._xy = 0.0
+        self.fixed = 0.0
+        self.per_row = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Cost {self.fixed * 1e3:.3f} ms + {self.per_row * 1e3:.4f} ms a row>"
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """Learns from one batch."""
+        keep = self.KEEP
+        self._n = n = self._n * keep + 1.0
+        self._x = x = self._x * keep + rows
+        self._y = y = self._y * keep + seconds
+        self._xx = xx = self._xx * keep + rows * rows
+        self._xy = xy = self._xy * keep + rows * seconds
+        spread = n * xx - x * x
+        slope = (n * xy - x * y) / spread if spread > 1e-9 * xx * n else y / x
+        slope = max(slope, 0.0)
+        fixed = (y - slope * x) / n
+        if fixed < 0.0:
+            fixed, slope = 0.0, y / x
+        self.fixed, self.per_row = fixed, slope
+
+    def predict(self, rows: int) -> float:
+        """Seconds for a batch of that many rows; 0 while nothing is known."""
+        return self.fixed + self.per_row * rows
+
+    def rows_within(self, seconds: float, most: int) -> int:
+        """The most rows whose batch is predicted to end in time; at least 1."""
+        if self.per_row <= 0.0 or self.predict(most) <= seconds:
+            return most
+        return max(1, min(most, int((seconds - self.fixed) / self.per_row)))
+
+
+class Cut(NamedTuple):
+    """What was taken from the front of a queue: to run, too late to run, and waited for by nobody any more."""
+
+    taken: list[Item]
+    late: list[Item]
+    dropped: list[Item]
+
+
+def cut(queue: deque[Item], now: float, max_rows: int) -> Cut:
+    """Takes the next batch from the front of a queue.
+
+    An item that was inside a worker when it died runs alone, so that it can take nobody with it.
+    """
+    taken: list[Item] = []
+    late: list[Item] = []
+    dropped: list[Item] = []
+    rows = 0
+    while queue:
+        item = queue[0]
+        if item.reply.done():
+            dropped.append(queue.popleft())
+            continue
+        if item.deadline <= now:
+            late.append(queue.popleft())
+            continue
+        if taken and (rows + item.rows > max_rows or item.attempts):
+            break
+        taken.append(queue.popleft())
+        rows += item.rows
+        if item.attempts:
+            break
+    return Cut(taken, late, dropped)
+
+
+def predicted_wait(queued_rows: int, cost: Cost, max_rows: int, places: int, running: float) -> float:
+    """Seconds until a new item would begin: the rows before it in batches of `max_rows` over all places.
+
+    `running` is what is predicted to be left of the batches inside (seconds, of the soonest place).
+    """
+    if places < 1:
+        return math.inf
+    batches, rest = divmod(queued_rows, max_rows)
+    seconds = batches * cost.predict(max_rows) + (cost.predict(rest) if rest else 0.0)
+    return seconds / places + max(running, 0.0)
+
+
+def is_overdue(elapsed: float, predicted: float) -> bool:
+    """Whether a batch has been inside for so long that somebody else should try: seconds, seconds."""
+    return elapsed > max(0.25, 10.0 * predicted)
+
+
+def is_hung(elapsed: float, patience: float, most: float) -> bool:
+    """Whether a place is to be given up: twice the longest wait of anybody inside, 2 s at least, `most` at most."""
+    return elapsed > max(2.0, min(2.0 * patience, most))

@@ -1,0 +1,104 @@
+"""JSON messages with file descriptors over a unix stream socket: how controller, routers and workers talk.
+
+The slow path only: state, configuration, descriptors. Tensors go by `frames`.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import socket
+import struct
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Message = dict[str, Any]
+_LENGTH = struct.Struct("<I")
+_MAX_MESSAGE = 64 << 20
+_MAX_FDS = 64
+
+
+class Wire:
+    """One end of such a socket. Sending blocks (the messages are small); receiving blocks or polls."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._buffer = bytearray()
+        self._fds: deque[int] = deque()
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a selector."""
+        return self.sock.fileno()
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Sends one message; the descriptors are duplicated into the receiver. Raises OSError if it is gone."""
+        data = json.dumps({**message, "_fds": len(fds)}).encode()
+        payload = memoryview(_LENGTH.pack(len(data)) + data)
+        was_blocking = self.sock.gettimeout()
+        self.sock.settimeout(5.0)
+        try:
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            sent = self.sock.sendmsg([payload], ancillary)
+            if sent < len(payload):
+                self.sock.sendall(payload[sent:])
+        finally:
+            self.sock.settimeout(was_blocking)
+
+    def receive(self) -> tuple[Message, list[int]]:
+        """The next message and its descriptors; waits for it. Raises EOFError when the other end is gone."""
+        while True:
+            found = self._next()
+            if found is not None:
+                return found
+            self._read()
+
+    def poll(self) -> Iterator[tuple[Message, list[int]]]:
+        """All whole messages that are there, after one read. Raises EOFError when the other end is gone."""
+        self._read()
+        while (found := self._next()) is not None:
+            yield found
+
+    def close(self) -> None:
+        """Closes the socket and descriptors that nobody took."""
+        self.sock.close()
+        while self._fds:
+            socket.close(self._fds.popleft())
+
+    def _read(self) -> None:
+        try:
+            data, ancillary, flags, _ = self.sock.recvmsg(1 << 18, socket.CMSG_SPACE(4 * _MAX_FDS))
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            raise EOFError from None
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+                self._fds.extend(fds)
+        if not data or flags & socket.MSG_CTRUNC:
+            raise EOFError
+        self._buffer += data
+
+    def _next(self) -> tuple[Message, list[int]] | None:
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > _MAX_MESSAGE:
+            raise EOFError
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        try:
+            message = json.loads(bytes(self._buffer[_LENGTH.size : end]))
+            fds = [self._fds.popleft() for _ in range(message.pop("_fds"))]
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise EOFError from None
+        del self._buffer[:end]
+        return message, fds
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected unix stream sockets."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,0 +1,147 @@
+"""The worker's side of the runtime: takes batches from its links, predicts, answers, until told to stop.
+
+Plain and synchronous; needs numpy and the standard library, so it runs in any model's own environment.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from turnout.core.errors import Failure, InvalidInput
+from turnout.core.servable import Model
+from turnout.core.signature import Signature
+from turnout.core.tensors import DTYPES, Tensors
+from turnout.runtime import frames
+from turnout.runtime.channel import Far, open_far
+from turnout.runtime.predict import Outcome, predict_batch, run_model
+from turnout.runtime.wire import Message, Wire
+
+Control = Callable[[Message, list[int]], bool]
+
+
+class WorkLoop:
+    """Serves one loaded model to any number of routers.
+
+    `control` gets every message from the controller; it returns False to stop the loop.
+    """
+
+    def __init__(self, model: Model, wire: Wire, control: Control) -> None:
+        self._model = model
+        self._signature = model.signature
+        self._places = {spec.name: place for place, spec in enumerate(model.signature.outputs)}
+        self._wire = wire
+        self._control = control
+        self._links: dict[int, Far] = {}
+        self._poll = select.poll()
+        self._poll.register(wire.fileno(), select.POLLIN)
+
+    def add_link(self, fd: int) -> None:
+        """Takes over a link socket to a router."""
+        far = open_far(socket.socket(fileno=fd))
+        for wake in far.wakes():
+            self._links[wake] = far
+            self._poll.register(wake, select.POLLIN)
+
+    def run(self) -> None:
+        """Works until the controller says stop or is gone."""
+        while True:
+            for fd, _events in self._poll.poll():
+                if fd == self._wire.fileno():
+                    try:
+                        for message, fds in self._wire.poll():
+                            if not self._control(message, fds):
+                                return
+                    except EOFError:
+                        return
+                elif fd in self._links:
+                    self._serve(fd, self._links[fd])
+
+    def _serve(self, fd: int, far: Far) -> None:
+        wakes = far.wakes()
+        if fd != wakes[0]:  # the link socket of shared memory: it only ever says that the router is gone
+            self._drop(far)
+            return
+        try:
+            for buffer in far.take():
+                far.answer(self.answer(frames.decode(buffer)))
+        except (EOFError, OSError, frames.BrokenFrame):
+            self._drop(far)
+
+    def _drop(self, far: Far) -> None:
+        for wake in far.wakes():
+            self._links.pop(wake, None)
+            self._poll.unregister(wake)
+        far.close()
+
+    def answer(self, frame: frames.Frame) -> list[bytes | memoryview]:
+        """The outcome of one batch as a frame."""
+        specs = self._signature.inputs
+        inputs = {specs[place].name: array for place, array in frame.tensors.items()}
+        outcome = predict_batch(self._model, inputs, frame.rows, frame.deadlines)
+        pieces = [frames.piece(self._places[name], array) for name, array in outcome.outputs.items()]
+        note = outcome_note(outcome)
+        statuses = [0 if failure is None else 1 for failure in outcome.failures]
+        return frames.encode(frame.number, outcome.seconds, statuses, (), pieces, note)
+
+
+def outcome_note(outcome: Outcome) -> Any:
+    """The failures of an outcome as JSON, and their tracebacks for the router's log; None without any."""
+    failed = {str(i): _failure_json(f) for i, f in enumerate(outcome.failures) if f is not None}
+    return {"failures": failed, "details": [d[-4000:] for d in outcome.details[:4]]} if failed else None
+
+
+def _failure_json(failure: Failure) -> dict[str, str]:
+    found = {"type": type(failure).__name__, "message": failure.message}
+    if isinstance(failure, InvalidInput):
+        found |= {k: getattr(failure, k) for k in ("reason", "field", "expected", "got")}
+    return found
+
+
+def example_inputs(signature: Signature, rows: int = 1) -> Tensors:
+    """Zeros (or empty text) for every input, `rows` rows of it; free dimensions other than the first are 1."""
+    found = {}
+    for spec in signature.inputs:
+        shape = [1 if size == -1 else size for size in spec.shape]
+        if signature.batched:
+            shape[0] = rows
+        if spec.datatype == "BYTES":
+            array = np.empty(shape, dtype=object)
+            array.fill(b"")
+        else:
+            array = np.zeros(shape, dtype=DTYPES[spec.datatype])
+        found[spec.name] = array
+    return found
+
+
+def warm_up(model: Model, example: Tensors | None, seconds: float = 0.5, runs: int = 3) -> list[tuple[int, float]]:
+    """Runs the model a few times before it is ready; gives (rows, seconds) for the batcher's first estimate.
+
+    A made-up example that the model refuses is no reason not to serve it; a real example that fails is.
+    """
+    signature = model.signature
+    real = example is not None
+    inputs = example if example is not None else example_inputs(signature)
+    rows = next(iter(inputs.values())).shape[0] if signature.batched and inputs else 1
+    measured: list[tuple[int, float]] = []
+    spent = 0.0
+    for _ in range(runs):
+        started = perf_counter()
+        try:
+            run_model(model, inputs, rows)
+        except Exception as problem:
+            if real:
+                raise
+            print(f"turnout: warm-up on made-up rows failed: {type(problem).__name__}: {problem}", file=sys.stderr)
+            break
+        measured.append((rows, perf_counter() - started))
+        spent += measured[-1][1]
+        if spent > seconds:
+            break
+    return measured[1:] or measured
