@@ -1,0 +1,195 @@
+"""How calls are answered: what all connections of a door share, and the straight line of a unary call."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from time import monotonic
+
+from turnout.core.errors import Code, DeadlineExceeded, Failure
+from turnout.core.messages import Context, InferRequest, InferResponse
+from turnout.core.servable import ServedModel, Serving
+from turnout.entrypoints.call import Call, Deadlines
+from turnout.entrypoints.grpc.answers import OK_BLOCK, as_failure
+from turnout.entrypoints.grpc.flow import PassEnd
+from turnout.entrypoints.grpc.frames import Data
+from turnout.entrypoints.grpc.limits import GrpcLimits
+from turnout.entrypoints.grpc.messages import compress
+from turnout.entrypoints.grpc.stream import Stream
+from turnout.entrypoints.grpc.streaming import StreamingCall
+from turnout.monitoring.record import Observer, RequestRecord
+from turnout.protocols.grpc import GrpcInferCodec, GrpcMethod
+
+
+class Calls:
+    """Answers the calls of every connection of one door.
+
+    `clock` is the monotonic time of the last sweep, `held` the bytes of messages under way.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        serving: Serving,
+        methods: Sequence[GrpcMethod],
+        observer: Observer,
+        limits: GrpcLimits,
+        default_deadline: float,
+    ) -> None:
+        self.loop = loop
+        self.serving = serving
+        self.methods = {method.path.encode(): method for method in methods}
+        self.observer = observer
+        self.limits = limits
+        self.default_deadline = default_deadline
+        self.deadlines = Deadlines(loop)
+        self.pass_end = PassEnd(loop)
+        self.clock = monotonic()
+        self.held = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def opened(self, stream: Stream) -> None:
+        """A call has begun; streaming methods start at once."""
+        head = stream.head
+        if head.timeout != math.inf:
+            stream.deadline = monotonic() + head.timeout
+        assert head.method is not None  # noqa: S101  a head without failure has a method
+        if head.method.stream is not None:
+            stream.streaming = True
+            stream.work = StreamingCall(stream, self, head.method.stream)
+
+    def streamed(self, stream: Stream, message: bytes) -> None:
+        """A message for a streaming call."""
+        if isinstance(stream.work, StreamingCall):
+            stream.work.take(message)
+
+    def half_closed(self, stream: Stream) -> None:
+        """No more messages come for a streaming call."""
+        if isinstance(stream.work, StreamingCall):
+            stream.work.half_closed()
+
+    def unary(self, stream: Stream, message: Data) -> None:
+        """Answers a unary call whose message is complete."""
+        method = stream.head.method
+        assert method is not None  # noqa: S101  see `opened`
+        if method.infer is not None:
+            InferCall(stream, self, method.infer).start(message)
+        elif method.answer is not None:
+            try:
+                if monotonic() > stream.deadline:
+                    raise DeadlineExceeded("the deadline passed before the request was there")
+                answer = method.answer(message, self.serving)
+            except Exception as problem:  # noqa: BLE001  whatever it is, the caller gets a status
+                stream.table.fail(stream, as_failure(problem))
+            else:
+                respond(stream, answer)
+
+
+class InferCall:
+    """One prediction: decode, infer, encode, tell the observer."""
+
+    __slots__ = ("_bytes_in", "_call", "_calls", "_codec", "_decoded", "_model", "_request", "_start", "_stream")
+
+    def __init__(self, stream: Stream, calls: Calls, codec: GrpcInferCodec) -> None:
+        self._stream = stream
+        self._calls = calls
+        self._codec = codec
+        self._call: Call | None = None
+        self._model: ServedModel | None = None
+        self._request: InferRequest | None = None
+        self._bytes_in = 0
+        self._start = self._decoded = monotonic()
+
+    def start(self, message: Data) -> None:
+        """Decodes and begins the call."""
+        stream, calls = self._stream, self._calls
+        self._bytes_in = len(message)
+        deadline = stream.deadline
+        if deadline == math.inf:
+            deadline = self._start + calls.default_deadline
+        try:
+            if deadline <= self._start:
+                raise DeadlineExceeded("the deadline passed before the request was there")
+            context = Context(stream.head.request_id, deadline, "grpc")
+            self._model, self._request = self._codec.decode(message, calls.serving, context)
+            coroutine = self._model.servable.infer(self._request)
+        except Exception as problem:  # noqa: BLE001  whatever it is, the caller gets a status
+            self._done(None, problem)
+            return
+        self._decoded = monotonic()
+        call = self._call = Call(coroutine, self._done)
+        stream.work = self
+        call.step()
+        if not call.finished and deadline != math.inf:
+            calls.deadlines.add(call, deadline)
+
+    def stop(self, failure: Failure) -> None:
+        """The stream has ended: the prediction is cancelled."""
+        if self._call is not None:
+            self._call.cancel(failure)
+
+    def drained(self) -> None:
+        """Nothing waits for a unary answer to be sent."""
+
+    def _done(self, response: InferResponse | None, problem: BaseException | None) -> None:
+        stream = self._stream
+        stream.work = None
+        before = monotonic()
+        code, sent = Code.OK, 0
+        if response is not None and self._request is not None and not stream.closed:
+            try:
+                body = self._codec.encode(self._request, response)
+                sent = respond(stream, body)
+            except Exception as wrong:  # noqa: BLE001  whatever it is, the caller gets a status
+                problem = wrong
+        if problem is not None:
+            failure = as_failure(problem)
+            code = failure.code
+            stream.table.fail(stream, failure)
+        elif stream.closed and response is not None and not sent:
+            code = Code.CANCELLED
+        self._tell(response, code, before, sent)
+
+    def _tell(self, response: InferResponse | None, code: Code, before: float, sent: int) -> None:
+        now = monotonic()
+        request, model = self._request, self._model
+        queue = predict = 0.0
+        batch_rows = 0
+        if response is not None:
+            queue, predict, batch_rows = response.queue_seconds, response.predict_seconds, response.batch_rows
+        self._calls.observer.request(
+            RequestRecord(
+                model.name if model is not None else "",
+                model.version if model is not None else "",
+                request.context.protocol if request is not None else "grpc",
+                code,
+                request.rows if request is not None else 0,
+                self._decoded - self._start,
+                queue,
+                predict,
+                now - before,
+                now - self._start,
+                batch_rows,
+                request.context.id if request is not None else self._stream.head.request_id,
+                self._stream.table.peer,
+                self._bytes_in,
+                sent,
+            )
+        )
+
+
+def respond(stream: Stream, body: Data | Sequence[Data]) -> int:
+    """Sends the answer of a unary call; returns its size in bytes."""
+    out = stream.table.out
+    encoding = stream.head.answer_encoding
+    if isinstance(body, bytes) and encoding == "identity" and out.answer(stream, body):
+        stream.table.answered(stream)
+        return len(body) + 5
+    parts: list[Data] = [body] if isinstance(body, bytes | memoryview) else list(body)
+    packed = compress(parts, encoding)
+    if packed is not None:
+        parts = [packed]
+    stream.trailers = OK_BLOCK
+    out.message(stream, parts, compressed=packed is not None)
+    return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts) + 5
