@@ -34,9 +34,8 @@ def loads(body: bytes | bytearray | memoryview) -> Any:
     try:
         return json.loads(text, parse_float=_finite)
     except json.JSONDecodeError as problem:
-        raise InvalidInput(
-            "the body is not valid JSON", expected=problem.msg, got=_around(text, problem.pos)
-        ) from None
+        reason = f"the body is not valid JSON: {problem.msg.lower()}"
+        raise InvalidInput(reason, got=_around(text, problem.pos)) from None
     except RecursionError:
         raise InvalidInput("the JSON is nested too deeply") from None
     except ValueError:
