@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from records import RECORD, records
+from tests.monitoring.records import RECORD, records
 
 from turnout.core.errors import Code
 from turnout.monitoring.access_log import AccessLog
@@ -279,11 +280,11 @@ def test_a_destination_that_blocks_does_not_keep_the_server_from_stopping() -> N
 
 def test_standard_error_takes_lines_and_stays_open() -> None:
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from records import RECORD\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from tests.monitoring.records import RECORD\n"
         "from turnout.monitoring.access_log import AccessLog; from turnout.monitoring.log_file import LogFile\n"
         "log = AccessLog(LogFile('stderr')); log.request(RECORD); log.close(); print('after', file=sys.stderr)"
     )
-    command = [sys.executable, "-c", script, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", script, str(Path(__file__).parents[2])]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     first, second = ended.stderr.splitlines()
     assert json.loads(first)["model"] == "iris"
@@ -301,3 +302,24 @@ def test_metrics_and_log_see_the_same_requests(path: Path) -> None:
     assert snapshot["turnout_requests_total"] == [(["iris", "1", "v2", "OK"], [3])]
     assert snapshot["turnout_log_lines_total"] == [([], [3])]
     assert len(lines(path)) == 3
+
+
+def test_requests_leave_nothing_behind() -> None:
+    metrics, log = Metrics(), AccessLog(LogFile("/dev/null"), waiting=100)
+    both = Fanout(metrics, log)
+    guess = RECORD._replace(model="guess", code=Code.NOT_FOUND)
+
+    def serve(times: int) -> None:
+        for _ in range(times):
+            both.request(RECORD)
+            both.request(guess)
+
+    serve(1000)
+    tracemalloc.start()
+    try:
+        serve(20_000)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    log.close()
+    assert grown < 4096

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from records import RECORD, records
+from tests.monitoring.records import RECORD, records
 
 import turnout
 from turnout.core.errors import Code

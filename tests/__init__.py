@@ -1,0 +1,1 @@
+"""The tests, by part; what they share is imported by its full name."""
