@@ -20,6 +20,11 @@ MODEL_LIBRARIES = {
 }
 #: Of extras too, but no code of a model: a table in Arrow's form is data.
 OPTIONAL = {*MODEL_LIBRARIES, "pyarrow"}
+#: What `pip install turnout` brings, by the name it is imported under.
+BASE = {
+    *("google", "hpack", "httptools", "msgspec", "numpy", "orjson", "prometheus_client", "simdjson", "uvloop"),
+    *("turnout", *sys.stdlib_module_names),
+}
 #: The parts of the package that run in a router's process.
 ROUTER = ("core", "monitoring", "protocols", "runtime", "entrypoints/http", "entrypoints/grpc", "entrypoints/router")
 
@@ -56,10 +61,13 @@ def test_model_libraries_are_imported_where_models_are_loaded() -> None:
         assert not names or place in {"formats", "testing", "entrypoints"}, f"{module_name(path)} imports {names}"
 
 
-def test_optional_libraries_are_imported_when_first_used() -> None:
+def test_the_base_install_is_enough_to_import_everything() -> None:
+    """What an extra brings is imported when it is first used; the suites are for those who develop."""
     for path in SOURCE.rglob("*.py"):
-        names = {name for name, at_top in imported(path) if at_top and name.split(".")[0] in OPTIONAL}
-        assert not names, f"{module_name(path)} imports {names} at its top"
+        names = {(name.split(".")[0], at_top) for name, at_top in imported(path)}
+        for name, at_top in names:
+            if path.relative_to(SOURCE).parts[0] != "testing":
+                assert name in BASE or (name in OPTIONAL and not at_top), f"{module_name(path)} imports {name}"
 
 
 def test_one_file_speaks_to_prometheus() -> None:
