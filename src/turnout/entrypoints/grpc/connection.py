@@ -7,24 +7,16 @@ import logging
 from typing import TYPE_CHECKING, Protocol, cast
 
 from turnout.entrypoints.grpc.answers import HTTP1_ANSWER
+from turnout.entrypoints.grpc.control import DRAIN_PING, Control
 from turnout.entrypoints.grpc.flow import HIGH_WATER, LOW_WATER, Outbound
 from turnout.entrypoints.grpc.frames import (
-    ACK,
-    CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
-    GOAWAY,
     HEADERS,
     PADDED,
     PING,
     PREFACE,
-    PRIORITY,
-    PUSH_PROMISE,
-    RST_STREAM,
-    SETTINGS,
-    SETTINGS_ACK,
-    WINDOW_UPDATE,
     WITH_PRIORITY,
     ConnectionFault,
     Data,
@@ -34,13 +26,10 @@ from turnout.entrypoints.grpc.frames import (
     StreamFault,
     frame,
     goaway,
-    read_settings,
     settings,
-    unpad,
     window_update,
-    word,
 )
-from turnout.entrypoints.grpc.limits import DEFAULT_WINDOW, MAX_FRAME, MAX_WINDOW, MIN_FRAME, GrpcLimits
+from turnout.entrypoints.grpc.limits import DEFAULT_WINDOW, MAX_WINDOW, MIN_FRAME, GrpcLimits
 from turnout.entrypoints.grpc.messages import LARGE
 from turnout.entrypoints.grpc.streams import Streams
 
@@ -49,8 +38,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("turnout.grpc")
 
-_DRAIN_PING = b"draining"
-_MAX_SETTINGS = 100
 _LINGER_BYTES = 1024 * 1024
 
 
@@ -72,14 +59,8 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = FrameReader(self._limits.max_frame_bytes, max(MIN_FRAME, self._limits.max_header_block_bytes))
         self._greeting = b""
         self._greeted = False
-        self._settled = False
         self._ending = False
         self._space: memoryview | None = None
-        self._block: bytearray | None = None
-        self._block_stream = 0
-        self._block_end = False
-        self._block_frames = 0
-        self._block_since = 0.0
         self._cut = 0
         self._cut_since = 0.0
         self._drain_phase = 0
@@ -90,6 +71,7 @@ class Connection(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport
         self.out: Outbound
         self.streams: Streams
+        self.control: Control
 
     # the transport's side
 
@@ -100,6 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name or "")
         self.out = Outbound(self.transport, self._calls.pass_end)
         self.streams = Streams(self._calls, self.out, peer, self._stream_finished)
+        self.control = Control(self.streams, self.out, self._drain_ping_came)
         self._since = self._idle_since = self._calls.clock
         refusal = self._registry.opened(self)
         if refusal:
@@ -148,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
         left = self._reader.left
         self._space = None
         if left >= LARGE and not self._ending:
-            space = self.streams.space(self._reader.stream_id)
+            space = self.streams.bodies.space(self._reader.stream_id)
             if space is not None:
                 self._space = space[:left]
 
@@ -159,7 +142,7 @@ class Connection(asyncio.BufferedProtocol):
         stream_id = self._reader.stream_id
         flags = self._reader.advance(count)
         try:
-            self.streams.placed(flags, stream_id, count)
+            self.streams.bodies.placed(flags, stream_id, count)
         except StreamFault as fault:
             self.streams.fault(stream_id, fault)
 
@@ -168,19 +151,19 @@ class Connection(asyncio.BufferedProtocol):
             data = self._greet(bytes(data))
             if not data:
                 return
-        streams = self.streams
+        streams, control = self.streams, self.control
         for kind, flags, stream_id, payload in self._reader.read(data):
             try:
-                if kind > HEADERS or self._block is not None or not self._settled:
-                    self._other(kind, flags, stream_id, payload)
+                if kind > HEADERS or control.block_open or not control.settled:
+                    control.frame(kind, flags, stream_id, payload)
                 elif not stream_id:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA and HEADERS belong to a stream")
                 elif kind == DATA:
-                    streams.data(flags, stream_id, payload)
+                    streams.bodies.data(flags, stream_id, payload)
                 elif flags & (PADDED | WITH_PRIORITY | END_HEADERS) == END_HEADERS:
                     streams.headers(stream_id, bytes(payload), bool(flags & END_STREAM))
                 else:
-                    self._headers(flags, stream_id, payload)
+                    control.headers(flags, stream_id, payload)
             except StreamFault as fault:
                 streams.fault(stream_id, fault)
             if self._ending:
@@ -213,107 +196,6 @@ class Connection(asyncio.BufferedProtocol):
             self.out.put(window_update(0, limits.connection_window_bytes - DEFAULT_WINDOW))
         return got[len(PREFACE) :]
 
-    def _other(self, kind: int, flags: int, stream_id: int, payload: Data) -> None:
-        if self._block is not None:
-            if kind != CONTINUATION or stream_id != self._block_stream:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block is interrupted")
-            self._continue(flags, payload)
-        elif not self._settled:
-            if kind != SETTINGS or flags & ACK:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a connection starts with SETTINGS")
-            self._settings(flags, stream_id, payload)
-            self._settled = True
-        elif kind == WINDOW_UPDATE:
-            self._window_update(stream_id, payload)
-        elif kind == RST_STREAM:
-            _expect(len(payload) == 4, ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
-            self.streams.peer_reset(stream_id)
-        elif kind == PING:
-            self._ping(flags, stream_id, payload)
-        elif kind == SETTINGS:
-            self._settings(flags, stream_id, payload)
-        elif kind in (PUSH_PROMISE, CONTINUATION):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame that has no place here")
-        else:
-            self.streams.control.spend()
-            if kind == PRIORITY:
-                _expect(stream_id != 0, ErrorCode.PROTOCOL_ERROR, "PRIORITY belongs to a stream")
-                if len(payload) != 5:
-                    raise StreamFault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has five bytes")
-            elif kind == GOAWAY:
-                _expect(stream_id == 0, ErrorCode.PROTOCOL_ERROR, "GOAWAY belongs to the connection")
-                _expect(len(payload) >= 8, ErrorCode.FRAME_SIZE_ERROR, "GOAWAY has at least eight bytes")
-
-    def _headers(self, flags: int, stream_id: int, payload: Data) -> None:
-        if flags & PADDED:
-            payload = unpad(payload)
-        if flags & WITH_PRIORITY:
-            _expect(len(payload) >= 5, ErrorCode.FRAME_SIZE_ERROR, "HEADERS with priority has five bytes more")
-            payload = payload[5:]
-        end = bool(flags & END_STREAM)
-        if flags & END_HEADERS:
-            self.streams.headers(stream_id, bytes(payload), end)
-        else:
-            self._block = bytearray()
-            self._block_stream, self._block_end, self._block_frames = stream_id, end, -1
-            self._block_since = self._calls.clock
-            self._continue(flags, payload)
-
-    def _continue(self, flags: int, payload: Data) -> None:
-        block = self._block
-        assert block is not None  # noqa: S101  the callers have seen to it
-        block += payload
-        self._block_frames += 1
-        if len(block) > self._limits.max_header_block_bytes or self._block_frames > self._limits.max_continuations:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "a header block of too many bytes or frames")
-        if flags & END_HEADERS:
-            self._block = None
-            self.streams.headers(self._block_stream, bytes(block), self._block_end)
-
-    def _settings(self, flags: int, stream_id: int, payload: Data) -> None:
-        _expect(stream_id == 0, ErrorCode.PROTOCOL_ERROR, "SETTINGS belongs to the connection")
-        self.streams.control.spend()
-        if flags & ACK:
-            _expect(not payload, ErrorCode.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS is empty")
-            return
-        _expect(len(payload) <= 6 * _MAX_SETTINGS, ErrorCode.ENHANCE_YOUR_CALM, "too many entries in SETTINGS")
-        for key, value in read_settings(payload):
-            if key == Setting.INITIAL_WINDOW_SIZE:
-                _expect(value <= MAX_WINDOW, ErrorCode.FLOW_CONTROL_ERROR, "an initial window over 2^31-1")
-                self.out.new_initial_window(value, list(self.streams.open.values()))
-            elif key == Setting.MAX_FRAME_SIZE:
-                _expect(MIN_FRAME <= value <= MAX_FRAME, ErrorCode.PROTOCOL_ERROR, "a frame size outside 2^14..2^24-1")
-                self.out.max_frame = min(value, self._limits.max_frame_bytes)
-            elif key == Setting.ENABLE_PUSH:
-                _expect(value <= 1, ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
-        self.out.put(SETTINGS_ACK)
-
-    def _ping(self, flags: int, stream_id: int, payload: Data) -> None:
-        _expect(stream_id == 0, ErrorCode.PROTOCOL_ERROR, "PING belongs to the connection")
-        _expect(len(payload) == 8, ErrorCode.FRAME_SIZE_ERROR, "PING has eight bytes")
-        if not flags & ACK:
-            self.streams.control.spend()
-            self.out.put(frame(PING, ACK, 0, bytes(payload)))
-        elif self._drain_phase == 1 and payload == _DRAIN_PING:
-            self._last_streams()
-
-    def _window_update(self, stream_id: int, payload: Data) -> None:
-        _expect(len(payload) == 4, ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four bytes")
-        increment = word(payload)
-        if increment < LARGE >> 4:
-            self.streams.control.spend()
-        if not stream_id:
-            _expect(increment > 0, ErrorCode.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
-            self.out.connection_update(increment)
-            return
-        stream = self.streams.open.get(stream_id)
-        if stream is not None:
-            if not increment:
-                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "a WINDOW_UPDATE of nothing")
-            self.out.stream_update(stream, increment)
-        elif stream_id > self.streams.last_id or not stream_id & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE for a stream that was never opened")
-
     # the end
 
     def drain(self) -> None:
@@ -324,13 +206,17 @@ class Connection(asyncio.BufferedProtocol):
         """
         if self._ending or self._drain_phase:
             return
-        if not self._settled:
+        if not self.control.settled:
             self.end(ErrorCode.NO_ERROR, "the server is stopping")
             return
         self._drain_phase = 1
         self._since = self._calls.clock
         self.out.put(goaway(MAX_WINDOW, ErrorCode.NO_ERROR, "the server is stopping"))
-        self.out.put(frame(PING, 0, 0, _DRAIN_PING))
+        self.out.put(frame(PING, 0, 0, DRAIN_PING))
+
+    def _drain_ping_came(self) -> None:
+        if self._drain_phase == 1:
+            self._last_streams()
 
     def _last_streams(self) -> None:
         self._drain_phase = 2
@@ -369,8 +255,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _cut_off_since(self, now: float) -> float:
         """Since when the frame or the header block is waited for that has begun; now where there is none."""
-        if self._block is not None:
-            return self._block_since
+        if self.control.block_open:
+            return self.control.block_since
         if not self._reader.midway:
             return now
         if self._cut != self._reader.cuts:
@@ -388,9 +274,9 @@ class Connection(asyncio.BufferedProtocol):
             ):
                 self.transport.abort()
             return
-        streams.control.wait(limits.sweep_seconds)
+        streams.overhead.wait(limits.sweep_seconds)
         streams.resets.wait(limits.sweep_seconds)
-        if not self._settled:
+        if not self.control.settled:
             if passed > limits.handshake_seconds:
                 self.end(ErrorCode.SETTINGS_TIMEOUT, "no connection preface in time")
         elif self._cut_off_since(now) < now - limits.header_seconds:
@@ -403,8 +289,3 @@ class Connection(asyncio.BufferedProtocol):
             streams.sweep(now)
         elif now - self._idle_since > limits.idle_seconds:
             self.drain()
-
-
-def _expect(holds: bool, code: ErrorCode, text: str) -> None:
-    if not holds:
-        raise ConnectionFault(code, text)

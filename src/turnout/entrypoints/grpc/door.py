@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Sequence
 from time import monotonic
 
@@ -56,12 +57,30 @@ class GrpcDoor:
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listens; returns the port, which is a free one where `port` is 0. Raises OSError."""
+        family, kind, number, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, number)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listening.bind(address)
+        except OSError:
+            listening.close()
+            raise
+        return await self.listen_on(listening)
+
+    async def listen_on(self, listening: socket.socket) -> int:
+        """Accepts from a socket that is bound already (another process may share it); returns its port."""
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        listening.setblocking(False)
         loop = asyncio.get_running_loop()
         calls = self._calls = Calls(
             loop, self._serving, self._methods, self._observer, self._limits, self._default_deadline
         )
         self._server = await loop.create_server(
-            lambda: Connection(calls, self._scratch, self), host, port, reuse_port=reuse_port or None, backlog=_BACKLOG
+            lambda: Connection(calls, self._scratch, self), sock=listening, backlog=_BACKLOG
         )
         self._timer = loop.call_later(self._limits.sweep_seconds, self._sweep)
         return int(self._server.sockets[0].getsockname()[1])

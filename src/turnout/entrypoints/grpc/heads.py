@@ -78,7 +78,8 @@ def _read_call(path: bytes, fields: dict[bytes, bytes], length: int, methods: Ma
         failure = Unsupported(f"there is no method {path[:200].decode('utf-8', 'replace')}")
     elif encoding not in ENCODINGS:
         failure = Unsupported(
-            f"grpc-encoding: messages compressed with {encoding[:50]!r} are not read here; expected {', '.join(ENCODINGS)}"
+            f"grpc-encoding: messages compressed with {encoding[:50]!r} are not read here; "
+            f"expected {', '.join(ENCODINGS)}"
         )
     else:
         try:

@@ -26,7 +26,7 @@ class GrpcLimits:
     `max_buffered_bytes` and `max_total_buffered_bytes` bound the messages that are still arriving or that wait
     to be read by a streaming call, on one connection and on all.
     `reset_*` counts calls that the client gave up before they were answered, and stream errors it provoked.
-    `control_*` counts frames that carry no work: PING, SETTINGS, PRIORITY, empty DATA, small window updates.
+    `overhead_*` counts frames that carry no work: PING, SETTINGS, PRIORITY, empty DATA, small window updates.
     Both are budgets: `burst` at once, `rate` added each second.
     `min_body_rate` (bytes a second) is asked of a message on its way after `body_grace_seconds`, and of an
     answer waiting for the client's flow-control window over every `stall_seconds`; a streaming call's
@@ -47,8 +47,8 @@ class GrpcLimits:
     max_continuations: int = 16
     reset_burst: int = 2_000
     reset_rate: int = 200
-    control_burst: int = 2_000
-    control_rate: int = 500
+    overhead_burst: int = 2_000
+    overhead_rate: int = 500
     handshake_seconds: float = 5.0
     header_seconds: float = 5.0
     idle_seconds: float = 300.0

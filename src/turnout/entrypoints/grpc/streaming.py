@@ -75,8 +75,8 @@ class StreamingCall:
             if inbox:
                 message = inbox.popleft()
                 stream.waiting -= len(message)
-                stream.table.hold(stream)
-                stream.table.credit(stream)
+                stream.table.bodies.hold(stream)
+                stream.table.bodies.credit(stream)
                 yield message
             elif self._no_more:
                 return

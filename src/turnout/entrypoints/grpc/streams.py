@@ -1,30 +1,27 @@
-"""The streams of one connection: header blocks, DATA, and what becomes of calls that go wrong."""
+"""The streams of one connection: how they open, how they end, and when they are too slow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from turnout.core.errors import Cancelled, DeadlineExceeded, Failure, InvalidInput, TooLarge, Unsupported
+from turnout.core.errors import Cancelled, DeadlineExceeded, Failure
+from turnout.entrypoints.grpc.allowance import Allowance
 from turnout.entrypoints.grpc.answers import failure_block, plain_block
+from turnout.entrypoints.grpc.bodies import Bodies
 from turnout.entrypoints.grpc.flow import Outbound
 from turnout.entrypoints.grpc.frames import (
     DATA,
     END_STREAM,
-    PADDED,
     ConnectionFault,
-    Data,
     ErrorCode,
     StreamFault,
     frame,
     rst_stream,
-    unpad,
-    window_update,
 )
 from turnout.entrypoints.grpc.header_blocks import Block, HeaderDecoder
 from turnout.entrypoints.grpc.heads import Head, check_trailers, read_head
 from turnout.entrypoints.grpc.limits import MAX_WINDOW
-from turnout.entrypoints.grpc.messages import PREFIX, MessageReader, decompress
 from turnout.entrypoints.grpc.stream import Stream
 
 if TYPE_CHECKING:
@@ -34,41 +31,13 @@ if TYPE_CHECKING:
 _REMEMBERED = 2_000
 #: Bounds of the memory of equal header blocks: entries, and bytes of one block.
 _MEMO_ENTRIES, _MEMO_BYTES = 32, 512
-#: A DATA frame below this that completes nothing is one that carries no work (bytes).
-_TINY = 64
-#: What a complete message is worth in frames that carry no work.
-_REFUND = 4
-
-
-class Allowance:
-    """What a peer may do that costs us and brings nothing: so much at once, and so much each second."""
-
-    __slots__ = ("_burst", "_rate", "_text", "left")
-
-    def __init__(self, burst: int, rate: int, text: str) -> None:
-        self._burst = burst
-        self._rate = rate
-        self._text = text
-        self.left = float(burst)
-
-    def spend(self) -> None:
-        """Takes one. Raises ConnectionFault (ENHANCE_YOUR_CALM) where nothing is left."""
-        self.left -= 1
-        if self.left < 0:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, self._text)
-
-    def refund(self, count: float) -> None:
-        """Gives some back."""
-        if self.left < self._burst:
-            self.left = min(self._burst, self.left + count)
-
-    def wait(self, seconds: float) -> None:
-        """Adds what that time is worth."""
-        self.refund(seconds * self._rate)
 
 
 class Streams:
-    """The receiving half of one connection above frames."""
+    """The streams that are open, by their identifiers, and what is left of those that were reset from this side.
+
+    `last_id` is the highest identifier seen, `last_accepted` the highest one that is still answered.
+    """
 
     def __init__(self, calls: Calls, out: Outbound, peer: str, finished: Callable[[], None]) -> None:
         limits = calls.limits
@@ -78,18 +47,16 @@ class Streams:
         self.open: dict[int, Stream] = {}
         self.last_id = 0
         self.last_accepted = MAX_WINDOW
-        self.held = 0
-        self.control = Allowance(limits.control_burst, limits.control_rate, "too many frames that carry no work")
+        self.overhead = Allowance(limits.overhead_burst, limits.overhead_rate, "too many frames that carry no work")
         self.resets = Allowance(limits.reset_burst, limits.reset_rate, "too many calls reset")
         self._limits = limits
         self._finished = finished
         self._decoder = HeaderDecoder(limits.max_header_list_bytes, limits.max_header_fields)
         self._memo: dict[bytes, Head] = {}
-        self._reset: dict[int, None] = {}
-        self._window = limits.connection_window_bytes
-        self._recv_left = self._window
+        self.was_reset: dict[int, None] = {}
         self._stream_window = limits.stream_window_bytes
         self._max_streams = limits.max_streams
+        self.bodies = Bodies(self)
 
     # header blocks
 
@@ -138,189 +105,21 @@ class Streams:
             if not end:
                 stream.began = self.calls.clock
             elif not stream.closed:
-                self._complete(stream)
+                self.bodies.complete(stream)
 
     def _later_block(self, stream_id: int, block: Block, end: bool) -> None:
         stream = self.open.get(stream_id)
         if stream is None:
-            if stream_id not in self._reset:
+            if stream_id not in self.was_reset:
                 raise ConnectionFault(ErrorCode.STREAM_CLOSED, "HEADERS for a stream that is closed")
-            self.control.spend()
+            self.overhead.spend()
         elif stream.ended:
             raise StreamFault(ErrorCode.STREAM_CLOSED, "HEADERS after the end of the stream")
         elif not end:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "trailers that do not end the stream")
         else:
             check_trailers(block)
-            self._end(stream)
-
-    # DATA
-
-    def data(self, flags: int, stream_id: int, payload: Data) -> None:
-        """Takes a DATA frame or a piece of one. Raises ConnectionFault or StreamFault."""
-        size = len(payload)
-        stream = self._credit_connection(stream_id, size)
-        if stream is None:
-            return
-        stream.recv_left -= size
-        if stream.recv_left < 0:
-            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the stream window")
-        if flags & PADDED:
-            payload = unpad(payload)
-            size = len(payload)
-        stream.received += size
-        end = flags & END_STREAM
-        if end and size >= PREFIX.size and stream.reader is None and not stream.streaming:
-            flag, length = PREFIX.unpack_from(payload)
-            if (
-                flag == 0
-                and length == size - PREFIX.size
-                and length <= self._limits.max_message_bytes
-                and stream.head.content_length in (-1, size)
-            ):
-                stream.ended = True
-                self.control.refund(_REFUND)
-                self.calls.unary(stream, bytes(payload[PREFIX.size :]))
-                return
-        if size < _TINY and not end:
-            self.control.spend()
-        self._assemble(stream, payload)
-        if not stream.closed:
-            self._after_data(stream, bool(end))
-
-    def space(self, stream_id: int) -> memoryview | None:
-        """Where DATA of a large message on that stream may be received directly."""
-        stream = self.open.get(stream_id)
-        return None if stream is None or stream.reader is None else stream.reader.space()
-
-    def placed(self, flags: int, stream_id: int, count: int) -> None:
-        """Takes DATA that was received into `space`. Raises ConnectionFault or StreamFault."""
-        stream = self._credit_connection(stream_id, count)
-        if stream is None or stream.reader is None:
-            return
-        stream.recv_left -= count
-        if stream.recv_left < 0:
-            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the stream window")
-        stream.received += count
-        for flag, message in stream.reader.placed(count):
-            self._message(stream, flag, message)
-        if not stream.closed:
-            self._after_data(stream, bool(flags & END_STREAM))
-
-    def _credit_connection(self, stream_id: int, size: int) -> Stream | None:
-        left = self._recv_left - size
-        if left < self._window >> 1:
-            if left < 0:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the connection window")
-            self.out.put(window_update(0, self._window - left))
-            left = self._window
-        self._recv_left = left
-        stream = self.open.get(stream_id)
-        if stream is not None and not stream.ended:
-            return stream
-        if stream_id > self.last_id or not stream_id & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA for a stream that was never opened")
-        if stream_id not in self._reset:
-            raise StreamFault(ErrorCode.STREAM_CLOSED, "DATA after the end of the stream")
-        if size < _TINY:
-            self.control.spend()
-        return None
-
-    def _assemble(self, stream: Stream, payload: Data) -> None:
-        reader = stream.reader
-        if reader is None:
-            reader = stream.reader = MessageReader(self._limits.max_message_bytes)
-        under_way = reader.midway
-        try:
-            messages = reader.feed(payload)
-        except Failure as failure:
-            self.fail(stream, failure)
-            return
-        if messages or not under_way:
-            stream.began = self.calls.clock
-        for flag, message in messages:
-            self._message(stream, flag, message)
-
-    def _after_data(self, stream: Stream, end: bool) -> None:
-        wanted = stream.head.content_length
-        if wanted >= 0 and (stream.received > wanted or (end and stream.received != wanted)):
-            raise StreamFault(ErrorCode.PROTOCOL_ERROR, "the DATA is not what content-length says")
-        if not self.hold(stream):
-            return
-        if end:
-            self._end(stream)
-        else:
-            self.credit(stream)
-
-    def _message(self, stream: Stream, flag: int, message: Data) -> None:
-        if stream.closed:
-            return
-        self.control.refund(_REFUND)
-        try:
-            if flag:
-                message = decompress(message, stream.head.encoding, self._limits.max_message_bytes)
-            if stream.streaming:
-                self.calls.streamed(stream, bytes(message))
-            elif stream.message is None:
-                stream.message = message
-            else:
-                raise Unsupported("this method takes one message; more came")
-        except Failure as failure:
-            self.fail(stream, failure)
-
-    def _end(self, stream: Stream) -> None:
-        if 0 <= stream.head.content_length != stream.received:
-            raise StreamFault(ErrorCode.PROTOCOL_ERROR, "the DATA is not what content-length says")
-        stream.ended = True
-        if stream.reader is not None and stream.reader.midway:
-            self.fail(stream, InvalidInput("the request ended in the middle of a message"))
-        else:
-            self._complete(stream)
-
-    def _complete(self, stream: Stream) -> None:
-        if stream.streaming:
-            self.calls.half_closed(stream)
-        elif stream.message is None:
-            self.fail(stream, Unsupported("this method takes one message; none came"))
-        else:
-            message, stream.message = stream.message, None
-            self.hold(stream)
-            self.calls.unary(stream, message)
-
-    # memory and windows
-
-    def hold(self, stream: Stream) -> bool:
-        """Counts what the stream keeps in memory anew; False where it had to be ended for it."""
-        held = stream.waiting
-        if stream.reader is not None and not stream.closed:
-            held += stream.reader.held
-        if stream.message is not None:
-            held += len(stream.message)
-        difference = held - stream.held
-        if not difference:
-            return True
-        stream.held = held
-        self.held += difference
-        self.calls.held += difference
-        if difference > 0 and (
-            self.held > self._limits.max_buffered_bytes or self.calls.held > self._limits.max_total_buffered_bytes
-        ):
-            self.fail(stream, TooLarge("too many bytes of messages are under way; send fewer at the same time"))
-            return False
-        return True
-
-    def credit(self, stream: Stream) -> None:
-        """Opens the stream's window again: for what is not waiting to be read, and for the message under way."""
-        window = self._stream_window
-        wanted = window - stream.waiting
-        least = window >> 1
-        if stream.reader is not None and stream.reader.missing > stream.recv_left:
-            wanted = max(wanted, stream.reader.missing)
-            least = 1
-        increment = min(wanted, MAX_WINDOW) - stream.recv_left
-        if increment >= least and not stream.ended and not stream.closed:
-            stream.recv_left += increment
-            self.out.put(window_update(stream.id, increment))
+            self.bodies.end(stream)
 
     # ends
 
@@ -346,9 +145,9 @@ class Streams:
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Ends a stream from this side, whatever its state."""
         self.out.put(rst_stream(stream_id, code))
-        if len(self._reset) >= _REMEMBERED:
-            del self._reset[next(iter(self._reset))]
-        self._reset[stream_id] = None
+        if len(self.was_reset) >= _REMEMBERED:
+            del self.was_reset[next(iter(self.was_reset))]
+        self.was_reset[stream_id] = None
         stream = self.open.get(stream_id)
         if stream is not None:
             self._close(stream)
@@ -359,13 +158,15 @@ class Streams:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM for a stream that was never opened")
         stream = self.open.get(stream_id)
         if stream is None:
-            self.control.spend()
+            self.overhead.spend()
             return
         self._close(stream)
         self.resets.spend()
 
     def fault(self, stream_id: int, fault: StreamFault) -> None:
-        """Ends the stream that broke a rule. Raises ConnectionFault where that happens too often."""
+        """Ends the stream that broke a rule. Raises ConnectionFault where there was none, or too often."""
+        if stream_id > self.last_id or not stream_id & 1:
+            raise ConnectionFault(fault.code, str(fault))
         self.reset(stream_id, fault.code)
         self.resets.spend()
 
@@ -391,7 +192,7 @@ class Streams:
         self.out.forget(stream)
         stream.message = None
         stream.waiting = 0
-        self.hold(stream)
+        self.bodies.hold(stream)
         if stream.work is not None:
             stream.work.stop(Cancelled("the caller went away"))
         self._finished()
