@@ -1,0 +1,1 @@
+"""The same small models for every server of the battery."""
