@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.monitoring.records import RECORD, records
 
+from tests.monitoring.records import RECORD, records
 from turnout.core.errors import Code
 from turnout.monitoring.access_log import AccessLog
 from turnout.monitoring.fanout import Fanout

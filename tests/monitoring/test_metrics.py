@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from tests.monitoring.records import RECORD, records
 
 import turnout
+from tests.monitoring.records import RECORD, records
 from turnout.core.errors import Code
 from turnout.monitoring import metrics as metrics_module
 from turnout.monitoring.exposition import render
