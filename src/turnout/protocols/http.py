@@ -5,8 +5,8 @@ Nothing here reads or writes a socket.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 from turnout.core.errors import Code, Failure
@@ -79,9 +79,11 @@ class InferCodec(Protocol):
 
 
 class Answer(Protocol):
-    """Answers a request that needs no prediction: health, metadata, lists, documents."""
+    """Answers a request that needs no prediction: health, metadata, lists, documents; now, or when awaited."""
 
-    def __call__(self, http: HttpRequest, serving: Serving, name: str, version: str) -> HttpResponse: ...
+    def __call__(
+        self, http: HttpRequest, serving: Serving, name: str, version: str
+    ) -> HttpResponse | Coroutine[Any, Any, HttpResponse]: ...
 
 
 class Route(NamedTuple):

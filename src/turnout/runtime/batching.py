@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -113,7 +114,7 @@ class Batching:
             answers[0].batch_rows,
         )
 
-    def refuse_now(self, deadline: float, rows: int = 1) -> Failure | None:
+    def refuse_now(self, deadline: float = math.inf, rows: int = 1) -> Failure | None:
         """Why a request with this deadline (monotonic seconds) would be refused at this moment, if it would."""
         if not self.places:
             return NotReady(f"model {self.name!r} has no worker at this moment", retry_after=_RETRY_AFTER)
@@ -140,6 +141,11 @@ class Batching:
         if any(place.free and not place.busy_since for place in self.places):
             running = 0.0
         return predicted_wait(self.queued_rows, self.cost, limit, len(self.places), min(running, 60.0))
+
+    @property
+    def queued_requests(self) -> int:
+        """How many requests (or parts of long ones) wait."""
+        return sum(len(queue) for queue in self._queues.values())
 
     def add_place(self, place: Place) -> None:
         """From now on batches may run there."""

@@ -1,0 +1,55 @@
+"""A model spec becomes a loaded, warmed-up model, wherever it is to run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from turnout import formats
+from turnout.core.errors import LoadFailed
+from turnout.core.servable import Model
+from turnout.core.signature import Signature
+from turnout.deploy.spec import ModelSpec
+from turnout.runtime.work import warm_up
+
+
+class Loaded(NamedTuple):
+    """A model that is ready to answer, and what its warm-up took: (rows, seconds) per run."""
+
+    model: Model
+    format: str
+    measured: list[tuple[int, float]]
+
+
+def load_model(spec: ModelSpec) -> Loaded:
+    """Loads and warms up. Raises LoadFailed or one of its kinds, with what was found and what to do."""
+    artifact = formats.Artifact.of(spec.artifact)
+    options = formats.LoadOptions(
+        trust_pickle=spec.trust_pickle,
+        threads=spec.threads,
+        format=spec.format,
+        signature=_signature(spec.signature),
+    )
+    found = formats.detect(artifact, options)
+    model = formats.load(artifact, options)
+    return Loaded(model, found.name, warm_up(model, None))
+
+
+def detect_format(spec: ModelSpec) -> str:
+    """The name of the format, by content; imports no model library. Raises as `load_model` does."""
+    return formats.detect(formats.Artifact.of(spec.artifact), formats.LoadOptions(format=spec.format)).name
+
+
+def _signature(path: str | None) -> Signature | None:
+    if path is None:
+        return None
+    try:
+        found: Any = json.loads(Path(path).read_bytes())
+        return Signature.from_json(found)
+    except (OSError, ValueError, TypeError, KeyError) as problem:
+        raise LoadFailed(
+            f"the signature in {Path(path).name} cannot be read ({type(problem).__name__}: {problem}); it looks like "
+            '{"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}], '
+            '"outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}]}'
+        ) from None

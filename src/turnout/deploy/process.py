@@ -1,0 +1,97 @@
+"""A child process with a wire to it: started, watched for its end, killed for sure."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from turnout.runtime.wire import Message, Wire, pair
+
+OnMessage = Callable[["Child", Message], None]
+OnEnd = Callable[["Child", str], None]
+
+
+class Child:
+    """A process of ours. `on_message` gets what it says; `on_end` is called once, with how it ended."""
+
+    def __init__(self, name: str, module: str, on_message: OnMessage, on_end: OnEnd, threads: int = 1) -> None:
+        self.name = name
+        self.started = monotonic()
+        self._on_message = on_message
+        self._on_end = on_end
+        ours, theirs = pair()
+        ours.setblocking(False)
+        self.wire = Wire(ours)
+        count = str(threads)
+        environment = os.environ | {
+            "OMP_NUM_THREADS": count,
+            "OPENBLAS_NUM_THREADS": count,
+            "MKL_NUM_THREADS": count,
+        }
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=environment,
+            )
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(ours.fileno(), self._read)
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Child {self.name} {self.pid}>"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Tells it something; a child that is gone is reported by `on_end`, not here."""
+        if not self._ended:
+            try:
+                self.wire.send(message, fds)
+            except OSError:
+                self._loop.call_soon(self._end)
+
+    def kill(self) -> None:
+        """Ends it at once; `on_end` follows."""
+        if self._process.poll() is None:
+            self._process.kill()
+
+    def _read(self) -> None:
+        try:
+            for message, fds in self.wire.poll():
+                for fd in fds:
+                    os.close(fd)  # children have no descriptors to give
+                self._on_message(self, message)
+                if self._ended:
+                    return
+        except EOFError:
+            self._end()
+
+    def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self._loop.remove_reader(self.wire.fileno())
+        self.wire.close()
+        self._reap(deadline=monotonic() + 1.0)
+
+    def _reap(self, deadline: float) -> None:
+        # The wire's end comes a moment before the process can be reaped.
+        code = self._process.poll()
+        if code is None:
+            if monotonic() > deadline:
+                self._process.kill()
+                deadline = float("inf")
+            self._loop.call_later(0.002, self._reap, deadline)
+            return
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self._on_end(self, how)

@@ -1,0 +1,111 @@
+"""What should be served, as plain frozen values that travel between processes as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from turnout.core.errors import InvalidInput
+from turnout.runtime.batch import BatchPolicy
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
+PLACES = ("worker", "inline")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model: its name, where its artifact is, and how it runs.
+
+    place: "worker" (own process) or "inline" (in the router: trusted models only). threads: for the
+    model's own library, per replica. signature, example: paths of JSON files, where the artifact is silent.
+    """
+
+    name: str
+    artifact: str
+    version: str = "1"
+    format: str | None = None
+    trust_pickle: bool = False
+    place: str = "worker"
+    replicas: int = 1
+    threads: int = 1
+    signature: str | None = None
+    example: str | None = None
+    batching: BatchPolicy = field(default_factory=BatchPolicy)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InvalidInput(
+                "not a model name",
+                field="name",
+                expected="letters, digits, '.', '_' and '-', at most 128, beginning with a letter or digit",
+                got=repr(self.name),
+                example="turnout serve fraud=model.onnx",
+            )
+        if self.place not in PLACES:
+            raise InvalidInput("unknown place", field="place", expected=" or ".join(PLACES), got=repr(self.place))
+        if self.replicas < 1 or self.threads < 1:
+            raise InvalidInput("replicas and threads start at 1", field="replicas", got=str(min(self.replicas, self.threads)))
+        if self.place == "inline" and self.replicas != 1:
+            raise InvalidInput("an inline model has one replica", field="replicas", expected="1", got=str(self.replicas))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> ModelSpec:
+        """From the form of `to_json`."""
+        return cls(**{**found, "batching": BatchPolicy(**found["batching"])})
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSpec:
+    """Everything one `turnout serve` serves, and on which doors. Durations in seconds, sizes in bytes.
+
+    default_deadline: for requests that bring none. load_timeout: for one model to become ready.
+    drain_timeout: for requests in flight when the server is told to stop.
+    """
+
+    models: tuple[ModelSpec, ...]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    grpc_port: int = 8081
+    routers: int = 1
+    default_deadline: float = 30.0
+    load_timeout: float = 300.0
+    drain_timeout: float = 30.0
+    max_body_bytes: int = 64 << 20
+    access_log: str = "stderr"
+
+    def __post_init__(self) -> None:
+        names = [model.name for model in self.models]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidInput(
+                f"two models are called {twice!r}", field="models", example=f"turnout serve {twice}=a.onnx other=b.onnx"
+            )
+        if not names:
+            raise InvalidInput("nothing to serve", field="models", example="turnout serve model.onnx")
+        if self.routers < 1:
+            raise InvalidInput("at least one router is needed", field="routers", got=str(self.routers))
+
+    def model(self, name: str) -> ModelSpec:
+        """The model of that name, which must be there."""
+        return next(model for model in self.models if model.name == name)
+
+    def with_ports(self, port: int, grpc_port: int) -> ServeSpec:
+        """The same with the ports that were really bound."""
+        return replace(self, port=port, grpc_port=grpc_port)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**asdict(self), "models": [model.to_json() for model in self.models]}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> ServeSpec:
+        """From the form of `to_json`."""
+        return cls(**{**found, "models": tuple(ModelSpec.from_json(model) for model in found["models"])})
+
+

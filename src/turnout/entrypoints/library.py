@@ -1,0 +1,63 @@
+"""`turnout.load`: the same model as a plain function in your own code. No sockets, no event loop, no other process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from turnout import formats
+from turnout.core.servable import Model
+from turnout.core.signature import Signature
+from turnout.core.tensors import Array
+from turnout.entrypoints.rows import to_tensors
+from turnout.runtime.predict import run_model
+
+
+class LoadedModel:
+    """A model to call. Validates and answers exactly as the served one does."""
+
+    def __init__(self, name: str, format: str, model: Model) -> None:
+        self.name = name
+        self.format = format
+        self._model = model
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{s.name}: {s.datatype}{list(s.shape)}" for s in self.signature.inputs)
+        return f"<turnout model {self.name!r} ({self.format}): {inputs}>"
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs by name, type and shape."""
+        return self._model.signature
+
+    def predict(self, rows: Any) -> dict[str, Array]:
+        """The outputs by name, for any number of rows.
+
+        `rows`: named arrays, one array, a data frame, or records (a list of dicts). Raises InvalidInput, naming
+        the input, what was expected and what came; what the model itself raises comes through unchanged.
+        """
+        inputs, count = self.signature.validate(to_tensors(rows, self.signature))
+        return dict(run_model(self._model, inputs, count))
+
+    __call__ = predict
+
+
+def load(
+    model: str | Path,
+    *,
+    trust_pickle: bool = False,
+    format: str | None = None,
+    threads: int = 1,
+    signature: Signature | None = None,
+    example: Any = None,
+) -> LoadedModel:
+    """Loads a model from a file, a directory, `module:attr` or `python:FILE.py:ATTR`.
+
+    `trust_pickle` allows files whose loading runs code; `example` (named arrays) shows the inputs of a model
+    that does not say them. Raises LoadFailed or one of its kinds, with what was found and what to do.
+    """
+    artifact = formats.Artifact.of(model)
+    options = formats.LoadOptions(
+        trust_pickle=trust_pickle, format=format, threads=threads, signature=signature, example=example
+    )
+    return LoadedModel(artifact.name, formats.detect(artifact, options).name, formats.load(artifact, options))

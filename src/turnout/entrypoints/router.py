@@ -1,0 +1,213 @@
+"""The router process: both doors, the living tree, and a link to every replica. Never imports a model library
+unless a model is placed inline.
+
+Started as `python -m turnout.entrypoints.router FD`, where FD is its wire to the controller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+from time import monotonic
+
+import uvloop
+
+from turnout.core.errors import Failure
+from turnout.core.signature import Signature
+from turnout.deploy.build import build_version
+from turnout.deploy.live import Live, LiveVersion
+from turnout.deploy.spec import ModelSpec, ServeSpec
+from turnout.entrypoints.grpc.door import GrpcDoor
+from turnout.entrypoints.grpc.limits import GrpcLimits
+from turnout.entrypoints.http.door import HttpDoor
+from turnout.entrypoints.http.limits import HttpLimits
+from turnout.entrypoints.scrape import Scrape
+from turnout.entrypoints.worker import die_with_parent
+from turnout.monitoring.access_log import AccessLog
+from turnout.monitoring.families import Sample
+from turnout.monitoring.fanout import Fanout
+from turnout.monitoring.metrics import Metrics
+from turnout.protocols.rest import REST_PROTOCOLS
+from turnout.protocols.v2_grpc import GRPC_METHODS
+from turnout.runtime.replica import Inline, Place, Replica
+from turnout.runtime.wire import Message, Wire
+
+logger = logging.getLogger("turnout")
+_WATCH_SECONDS = 0.05
+
+
+class Router:
+    """One router of a ServeSpec: serves on two listening sockets until it is drained."""
+
+    def __init__(self, name: str, spec: ServeSpec, wire: Wire) -> None:
+        self.name = name
+        self.spec = spec
+        self.metrics = Metrics(name)
+        self.log = AccessLog(spec.access_log)
+        self.live = Live([model.name for model in spec.models])
+        self.scrape = Scrape(self.metrics, wire)
+        self._wire = wire
+        self._loop = asyncio.get_running_loop()
+        self._workers: list[tuple[str, str, str, str, int, int]] = []
+        self._ended = asyncio.Event()
+        self._draining = False
+        observer = Fanout(self.metrics, self.log)
+        protocols = (*REST_PROTOCOLS, self.scrape)
+        self.http = HttpDoor(
+            self.live, protocols, observer, HttpLimits(body_bytes=spec.max_body_bytes), spec.default_deadline
+        )
+        self.grpc = GrpcDoor(
+            self.live, GRPC_METHODS, observer, GrpcLimits(max_message_bytes=spec.max_body_bytes), spec.default_deadline
+        )
+        self.metrics.add_source(self._samples)
+        self.metrics.add_source(self.log.samples)
+
+    async def run(self, http: socket.socket, grpc: socket.socket) -> None:
+        """Serves until drained or until the controller is gone."""
+        self.log.start()
+        described = self._load_inline()
+        await self.http.listen_on(http)
+        await self.grpc.listen_on(grpc)
+        self._wire.sock.setblocking(False)
+        self._loop.add_reader(self._wire.fileno(), self._read)
+        self._wire.send({"event": "listening", "models": described})
+        self._loop.call_later(_WATCH_SECONDS, self._watch)
+        self._loop.add_signal_handler(signal.SIGTERM, self.drain)
+        gc.collect()
+        gc.freeze()
+        await self._ended.wait()
+        await self.http.close()
+        await self.grpc.close()
+        self.log.close()
+
+    def drain(self) -> None:
+        """Not ready from now on; answers what is in flight, then ends."""
+        if not self._draining:
+            self._draining = True
+            self.live.drain()
+            self._drained = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(self.spec.drain_timeout):
+                await asyncio.gather(self.http.drain(), self.grpc.drain())
+        except TimeoutError:
+            logger.warning("requests were still in flight after %g s and are given up", self.spec.drain_timeout)
+        self._ended.set()
+
+    def _load_inline(self) -> dict[str, dict[str, object]]:
+        described = {}
+        for spec in self.spec.models:
+            if spec.place == "inline":
+                from turnout.deploy.load import load_model
+
+                loaded = load_model(spec)
+                version = build_version(spec, loaded.model.signature, loaded.format, self.metrics.batch)
+                self.metrics.declare(spec.name, spec.version)
+                for rows, seconds in loaded.measured:
+                    version.batching.cost.observe(rows, seconds)
+                version.batching.add_place(Inline(spec.name, loaded.model, version.batching.done))
+                self.live.add(version)
+                described[spec.name] = {"format": loaded.format, "signature": loaded.model.signature.to_json()}
+        return described
+
+    def _read(self) -> None:
+        try:
+            for message, fds in self._wire.poll():
+                self._obey(message, fds)
+        except EOFError:  # the controller is gone: nobody could ever stop or mend this process
+            self._loop.remove_reader(self._wire.fileno())
+            self.drain()
+
+    def _obey(self, message: Message, fds: list[int]) -> None:
+        match message["op"]:
+            case "replica":
+                self._connect(message, socket.socket(fileno=fds[0]))
+            case "workers":
+                self._workers = message["workers"]
+            case "drain":
+                self.drain()
+            case "snapshot" | "gathering" | "gathered":
+                self.scrape.obey(message)
+
+    def _connect(self, message: Message, sock: socket.socket) -> None:
+        spec = self.spec.model(message["model"])
+        version = self._version(spec, message)
+        batching = version.batching
+
+        def lost(place: Place, batches: object) -> None:
+            batching.lost(place, batches)  # type: ignore[arg-type]  # the place's own batches
+
+        replica = Replica(message["replica"], version.signature, sock, batching.done, lost)
+        batching.add_place(replica)
+        self._wire.send({"event": "connected", "replica": message["replica"]})
+
+    def _version(self, spec: ModelSpec, message: Message) -> LiveVersion:
+        found = {(v.name, v.version): v for v in self.live.versions()}.get((spec.name, spec.version))
+        if found is None:
+            found = build_version(
+                spec, Signature.from_json(message["signature"]), message["format"], self.metrics.batch
+            )
+            for rows, seconds in message["measured"]:
+                found.batching.cost.observe(rows, seconds)
+            self.metrics.declare(spec.name, spec.version)
+            self.live.add(found)
+        return found
+
+    def _watch(self) -> None:
+        self._loop.call_later(_WATCH_SECONDS, self._watch)
+        now = monotonic()
+        for version in self.live.versions():
+            for place in version.batching.watch(now):
+                self._wire.send({"event": "hung", "replica": place.name})
+
+    def _samples(self) -> Iterable[Sample]:
+        yield Sample("turnout_connections", ("http",), self.http.connections)
+        yield Sample("turnout_connections", ("grpc",), self.grpc.connections)
+        for version in self.live.versions():
+            labels = (version.name, version.version)
+            batching = version.batching
+            yield Sample("turnout_queue_rows", labels, batching.queued_rows)
+            yield Sample("turnout_queue_bytes", labels, batching.queued_bytes)
+            yield Sample("turnout_queue_requests", labels, batching.queued_requests)
+            yield Sample("turnout_model_ready", labels, float(bool(batching.places)))
+        if self.name == "0":  # workers are everybody's: one router of several says them
+            for model, number, worker, state, restarts, memory in self._workers:
+                labels3 = (model, number, worker)
+                yield Sample("turnout_worker_state", (*labels3, state), 1)
+                yield Sample("turnout_worker_restarts_total", labels3, restarts)
+                yield Sample("turnout_worker_memory_bytes", labels3, memory)
+
+
+async def _run(wire: Wire) -> None:
+    message, fds = wire.receive()
+    http, grpc = (socket.socket(fileno=fd) for fd in fds)
+    try:
+        router = Router(message["router"], ServeSpec.from_json(message["spec"]), wire)
+        await router.run(http, grpc)
+    except Failure as failure:
+        wire.send({"event": "failed", "message": failure.message})
+
+
+def main() -> None:
+    """Serves what the controller says."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="turnout: %(message)s", stream=sys.stderr)
+    wire = Wire(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        uvloop.run(_run(wire))
+    except EOFError:
+        return
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
