@@ -12,8 +12,8 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from protocol_server import WEIGHTS, Running, running
 
+from tests.grpc.protocol_server import WEIGHTS, Running, running
 from turnout.core.servable import State
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

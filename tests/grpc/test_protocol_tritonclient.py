@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-from protocol_server import WEIGHTS, Running, running, some_array
 from tritonclient.utils import InferenceServerException
 
 import turnout
+from tests.grpc.protocol_server import WEIGHTS, Running, running, some_array
 from turnout.core.errors import Code
 from turnout.core.servable import State
 from turnout.core.tensors import DTYPES

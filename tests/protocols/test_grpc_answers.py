@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from grpc_serving import IRIS, TWO, Fixed, Served
 from tritonclient.grpc import service_pb2 as pb
 
 import turnout
+from tests.protocols.grpc_serving import IRIS, TWO, Fixed, Served
 from turnout.core.errors import InvalidInput, ModelNotFound, Unsupported
 from turnout.core.servable import Serving, State
 from turnout.protocols import grpc_health

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from grpc_serving import ANY, IRIS, SERVING, Fixed, Served, arrays, same
 from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
-from tritonclient.utils import serialize_byte_tensor
 
+from tests.protocols.grpc_requests import iris, request
+from tests.protocols.grpc_serving import ANY, IRIS, SERVING, Fixed, Served, arrays, same
 from turnout.core.errors import InvalidInput, ModelNotFound, Unsupported, VersionNotFound
 from turnout.core.messages import Context, InferRequest
 from turnout.core.signature import Signature, TensorSpec
@@ -21,28 +21,6 @@ from turnout.protocols.v2_grpc_contents import LISTS
 from turnout.protocols.v2_grpc_infer import ModelInferCodec
 
 CODEC = ModelInferCodec()
-
-
-def raw_bytes(array: Array) -> bytes:
-    if array.dtype.kind == "O":
-        packed = serialize_byte_tensor(array)
-        return packed.item() if packed.size else b""
-    return array.tobytes()
-
-
-def request(model: str, *tensors: tuple[str, str, Array], raw: bool = True, **fields: Any) -> pb.ModelInferRequest:
-    message = pb.ModelInferRequest(model_name=model, **fields)
-    for name, datatype, array in tensors:
-        tensor = message.inputs.add(name=name, datatype=datatype, shape=array.shape)
-        if raw:
-            message.raw_input_contents.append(raw_bytes(array))
-        else:
-            getattr(tensor.contents, LISTS[datatype]).extend(array.ravel().tolist())
-    return message
-
-
-def iris(**fields: Any) -> pb.ModelInferRequest:
-    return request("iris", ("x", "FP32", np.arange(8, dtype=np.float32).reshape(2, 4)), **fields)
 
 
 def decode(message: pb.ModelInferRequest | bytes, codec: ModelInferCodec = CODEC) -> InferRequest:

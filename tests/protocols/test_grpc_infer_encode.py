@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from grpc_serving import arrays, same
 from hypothesis import given
 from hypothesis import strategies as st
-from test_grpc_infer_decode import raw_bytes
 from tritonclient.grpc import InferResult
 from tritonclient.grpc import service_pb2 as pb
 
+from tests.protocols.grpc_requests import raw_bytes
+from tests.protocols.grpc_serving import arrays, same
 from turnout.core.errors import InvalidOutput
 from turnout.core.messages import Context, InferRequest, InferResponse
 from turnout.core.tensors import Array

@@ -7,12 +7,12 @@ import random
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
-from grpc_serving import SERVING, arrays, same
 from hypothesis import example, given
 from hypothesis import strategies as st
-from test_grpc_infer_decode import iris, request
 from tritonclient.grpc import service_pb2 as pb
 
+from tests.protocols.grpc_requests import iris, request
+from tests.protocols.grpc_serving import SERVING, arrays, same
 from turnout.core.errors import Failure, Fault
 from turnout.core.messages import Context, InferRequest
 from turnout.protocols.v2_grpc_infer import ModelInferCodec
