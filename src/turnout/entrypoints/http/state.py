@@ -1,0 +1,29 @@
+"""What all connections of one door share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from turnout.core.servable import Serving
+from turnout.entrypoints.call import Deadlines
+from turnout.entrypoints.http.head import HeadReader
+from turnout.entrypoints.http.limits import HttpLimits
+from turnout.monitoring.record import Observer
+
+
+@dataclass(slots=True)
+class DoorState:
+    """The live state of a door.
+
+    `tail` ends every response head: the date line and the empty line. `partial_bytes` are all bodies that are
+    only partly there.
+    """
+
+    serving: Serving
+    observer: Observer
+    limits: HttpLimits
+    heads: HeadReader
+    deadlines: Deadlines
+    tail: bytes = b"\r\n\r\n"
+    draining: bool = False
+    partial_bytes: int = field(default=0)

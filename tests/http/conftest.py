@@ -1,0 +1,21 @@
+"""One running door for all tests that need no settings of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from running import Running
+
+
+@pytest.fixture(scope="session")
+def _shared() -> Iterator[Running]:
+    with Running() as running:
+        yield running
+
+
+@pytest.fixture
+def running(_shared: Running) -> Running:
+    """The shared door, with an empty record of requests."""
+    _shared.call(_shared.observer.records.clear)
+    return _shared
