@@ -76,7 +76,7 @@ docs: install ## checks the documentation: links, and that every name has its en
 	$(BIN)/pytest tests/docs
 
 bench: install ## Turnout and its peers side by side (docs/explanation/performance.md)
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks
 
 lock: $(VENV)/.installed ## resolves the lock files anew
 	$(BIN)/uv pip compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header --no-annotate \

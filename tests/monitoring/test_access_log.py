@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_line_says_what_happened(path: Path) -> None:
-    log = AccessLog(LogFile(str(path)))
+    log = AccessLog(str(path))
     before = datetime.now(UTC)
     log.request(RECORD)
     log.close()
@@ -82,14 +82,14 @@ def test_a_line_says_what_happened(path: Path) -> None:
     ],
 )
 def test_the_level_says_whose_fault_it_is(path: Path, code: Code, level: str) -> None:
-    log = AccessLog(LogFile(str(path)))
+    log = AccessLog(str(path))
     log.request(RECORD._replace(code=code))
     log.close()
     assert [(line["code"], line["level"]) for line in lines(path)] == [(code.name, level)]
 
 
 def test_successes_are_sampled_and_failures_are_not(path: Path) -> None:
-    log = AccessLog(LogFile(str(path)), successes=10)
+    log = AccessLog(str(path), successes=10)
     for _ in range(500):
         log.request(RECORD)
         log.request(RECORD._replace(code=Code.INVALID_ARGUMENT))
@@ -104,7 +104,7 @@ def test_successes_are_sampled_and_failures_are_not(path: Path) -> None:
 
 
 def test_the_server_s_failures_are_bounded_too(path: Path) -> None:
-    log = AccessLog(LogFile(str(path)), failures=20)
+    log = AccessLog(str(path), failures=20)
     for _ in range(100):
         log.request(RECORD._replace(code=Code.UNAVAILABLE))
     log.close()
@@ -114,7 +114,7 @@ def test_the_server_s_failures_are_bounded_too(path: Path) -> None:
 
 
 def test_each_second_has_its_own_share(path: Path) -> None:
-    log = AccessLog(LogFile(str(path)), successes=2)
+    log = AccessLog(str(path), successes=2)
     start = log._renewed  # the clock the test turns by hand
     for second in range(3):
         for _ in range(5):
@@ -129,7 +129,7 @@ def test_each_second_has_its_own_share(path: Path) -> None:
 
 
 def test_what_waits_is_bounded_and_the_rest_counted(path: Path) -> None:
-    log = AccessLog(LogFile(str(path)), waiting=5)
+    log = AccessLog(str(path), waiting=5)
     for _ in range(8):
         log.request(RECORD)
     assert counts(log)["lines_lost_total.queue"] == 3
@@ -168,7 +168,7 @@ def test_every_record_is_a_line_or_counted(sent: list[RequestRecord], writes: li
 
 @pytest.mark.parametrize("text", ['"}\n{"forged": true}', "\x00\x1b[31m", "a\u2028b", "\ud800", "x" * 10_000])
 def test_a_caller_s_text_cannot_break_a_line(path: Path, text: str) -> None:
-    log = AccessLog(LogFile(str(path)))
+    log = AccessLog(str(path))
     log.request(RECORD._replace(request_id=text))
     log.close()
     data = path.read_bytes()
@@ -196,7 +196,7 @@ def test_the_thread_writes_by_itself_and_close_writes_the_rest(path: Path) -> No
 
 
 def test_a_moved_file_is_opened_anew(path: Path) -> None:
-    log = AccessLog(LogFile(str(path)))
+    log = AccessLog(str(path))
     log.request(RECORD)
     log.write(0)
     path.rename(path.with_suffix(".1"))
@@ -278,6 +278,16 @@ def test_a_destination_that_blocks_does_not_keep_the_server_from_stopping() -> N
     os.close(writer)
 
 
+def test_off_is_off() -> None:
+    log = AccessLog("off")
+    log.start()
+    for code in (Code.OK, Code.INTERNAL):
+        log.request(RECORD._replace(code=code))
+    log.reopen()
+    log.close()
+    assert list(log.samples()) == []
+
+
 def test_standard_error_takes_lines_and_stays_open() -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from tests.monitoring.records import RECORD\n"
@@ -292,7 +302,7 @@ def test_standard_error_takes_lines_and_stays_open() -> None:
 
 
 def test_metrics_and_log_see_the_same_requests(path: Path) -> None:
-    metrics, log = Metrics(), AccessLog(LogFile(str(path)))
+    metrics, log = Metrics(), AccessLog(str(path))
     metrics.add_source(log.samples)
     both = Fanout(metrics, log)
     for _ in range(3):

@@ -20,6 +20,8 @@ from turnout.monitoring.families import Sample
 from turnout.monitoring.log_file import LogFile
 from turnout.monitoring.record import RequestRecord
 
+#: The destination that is none.
+OFF = "off"
 #: Text that a caller chose (its id) is cut after so many characters.
 MAX_TEXT = 256
 #: Seconds for which `close` waits for a destination that does not take the last lines.
@@ -56,6 +58,7 @@ class _Share:
 class AccessLog:
     """Keeps records on the hot path and writes them, as JSON lines, every `interval` seconds.
 
+    `destination` is a path, "stderr", "stdout" or "off"; OSError where it cannot be opened.
     `successes` and `failures` are lines a second, the latter for what is the server's or the model's fault;
     requests that fail by the caller's fault share the successes' number, apart from them. At most `waiting`
     records wait to be written; more are dropped and counted.
@@ -63,14 +66,19 @@ class AccessLog:
 
     def __init__(
         self,
-        file: LogFile,
+        destination: str | LogFile,
         *,
         successes: int = 100,
         failures: int = 1000,
         waiting: int = 10_000,
         interval: float = 0.1,
     ) -> None:
-        self._file = file
+        if isinstance(destination, LogFile):
+            self._file: LogFile | None = destination
+        else:
+            self._file = None if destination == OFF else LogFile(destination)
+        if self._file is None:
+            successes = failures = 0
         self._interval = interval
         self._waiting = waiting
         self._records: deque[tuple[float, RequestRecord]] = deque()
@@ -100,12 +108,15 @@ class AccessLog:
 
     def start(self) -> None:
         """Starts the writing thread. Records kept before are written too."""
+        if self._file is None:
+            return
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
     def reopen(self) -> None:
         """Opens the file anew before the next write, after somebody has moved it. For a SIGHUP handler."""
-        self._file.reopen()
+        if self._file is not None:
+            self._file.reopen()
 
     def close(self) -> None:
         """Writes what waits and stops. Gives up after a second where the destination takes nothing."""
@@ -116,7 +127,9 @@ class AccessLog:
             self._thread.join(CLOSE_SECONDS)
 
     def samples(self) -> Iterable[Sample]:
-        """What was written and what was not, for the metrics."""
+        """What was written and what was not, for the metrics; nothing where the log is off."""
+        if self._file is None:
+            return
         shares = (self._successes, self._mistakes, self._failures)
         yield Sample("turnout_log_lines_total", (), self._file.lines)
         lost = "turnout_log_lines_lost_total"
@@ -126,6 +139,8 @@ class AccessLog:
 
     def write(self, now: float) -> None:
         """Writes what waits in one go; `now` is on the monotonic clock. The thread's work, also for tests."""
+        if self._file is None:
+            return
         records = self._records
         lines = [_line(*records.popleft()) for _ in range(len(records))]
         if now - self._renewed >= _WINDOW_SECONDS:
@@ -158,7 +173,8 @@ class AccessLog:
 
     def _finish(self) -> None:
         self.write(self._renewed + _WINDOW_SECONDS)
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def _timestamp(seconds: float) -> str:
