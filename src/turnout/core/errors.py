@@ -61,9 +61,7 @@ class InvalidInput(Failure):
     code = Code.INVALID_ARGUMENT
     fault = Fault.CALLER
 
-    def __init__(
-        self, message: str, *, field: str = "", expected: str = "", got: str = "", example: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, field: str = "", expected: str = "", got: str = "", example: str = "") -> None:
         parts = [f"{field}: {message}" if field else message]
         if expected:
             parts.append(f"expected {expected}")
@@ -81,9 +79,7 @@ class InvalidInput(Failure):
 
     def with_example(self, example: str) -> InvalidInput:
         """The same failure with a request that works, for codecs that know how to write one."""
-        return InvalidInput(
-            self.reason, field=self.field, expected=self.expected, got=self.got, example=example
-        )
+        return InvalidInput(self.reason, field=self.field, expected=self.expected, got=self.got, example=example)
 
 
 class ModelNotFound(Failure):

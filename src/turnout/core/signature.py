@@ -129,8 +129,8 @@ class Signature:
         checked: dict[str, Array] = {}
         rows = -1
         for spec in self.inputs:
-            array = inputs.get(spec.name)
-            if array is None:
+            given = inputs.get(spec.name)
+            if given is None:
                 if spec.optional:
                     continue
                 raise InvalidInput(
@@ -139,7 +139,7 @@ class Signature:
                     expected=f"the inputs {self._names()}",
                     got=", ".join(map(repr, inputs)) or "none",
                 )
-            array = self._fit(spec, array)
+            array = self._fit(spec, given)
             if self.batched:
                 if rows == -1:
                     rows = array.shape[0]
@@ -153,9 +153,7 @@ class Signature:
             checked[spec.name] = array
         if len(checked) != len(inputs):
             unknown = next(name for name in inputs if name not in checked)
-            raise InvalidInput(
-                f"there is no input {unknown!r}", field="inputs", expected=f"the inputs {self._names()}"
-            )
+            raise InvalidInput(f"there is no input {unknown!r}", field="inputs", expected=f"the inputs {self._names()}")
         if self.batched and rows == 0:
             raise InvalidInput("a request needs at least one row", field="inputs", got="0 rows")
         return checked, rows if self.batched else 1

@@ -1,4 +1,4 @@
-"""The one function that builds a version's tree. Read from top to bottom, it is what happens to a request, inside out."""
+"""The one function that builds a version's tree: read it from top to bottom, it is a request's way, inside out."""
 
 from __future__ import annotations
 

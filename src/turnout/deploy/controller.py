@@ -109,9 +109,9 @@ class Controller:
 
     def kill(self) -> None:
         """Ends every child at once."""
-        for one in (*self.workers, *self.routers):
-            if one.child:
-                one.child.kill()
+        for child in [worker.child for worker in self.workers] + [router.child for router in self.routers]:
+            if child:
+                child.kill()
 
     def _finish(self, code: int) -> None:
         if not self._exit.done():
@@ -282,7 +282,14 @@ class Controller:
         while True:
             await asyncio.sleep(_STATUS_SECONDS)
             rows = [
-                [w.spec.name, w.spec.version, w.name, w.state, w.restarts, resident_bytes(w.child.pid) if w.child else 0]
+                [
+                    w.spec.name,
+                    w.spec.version,
+                    w.name,
+                    w.state,
+                    w.restarts,
+                    resident_bytes(w.child.pid) if w.child else 0,
+                ]
                 for w in self.workers
             ]
             for router in self.routers:

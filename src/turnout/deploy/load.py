@@ -10,7 +10,9 @@ from turnout import formats
 from turnout.core.errors import LoadFailed
 from turnout.core.servable import Model
 from turnout.core.signature import Signature
+from turnout.core.tensors import Tensors
 from turnout.deploy.spec import ModelSpec
+from turnout.formats.examples import tensors_of
 from turnout.runtime.work import warm_up
 
 
@@ -25,11 +27,12 @@ class Loaded(NamedTuple):
 def load_model(spec: ModelSpec) -> Loaded:
     """Loads and warms up. Raises LoadFailed or one of its kinds, with what was found and what to do."""
     artifact = formats.Artifact.of(spec.artifact)
-    options = formats.LoadOptions(
+    options = load_options(
         trust_pickle=spec.trust_pickle,
-        threads=spec.threads,
         format=spec.format,
-        signature=_signature(spec.signature),
+        threads=spec.threads,
+        signature=spec.signature,
+        example=spec.example,
     )
     found = formats.detect(artifact, options)
     model = formats.load(artifact, options)
@@ -39,6 +42,28 @@ def load_model(spec: ModelSpec) -> Loaded:
 def detect_format(spec: ModelSpec) -> str:
     """The name of the format, by content; imports no model library. Raises as `load_model` does."""
     return formats.detect(formats.Artifact.of(spec.artifact), formats.LoadOptions(format=spec.format)).name
+
+
+def load_options(
+    *, trust_pickle: bool, format: str | None, threads: int, signature: str | None, example: str | None
+) -> formats.LoadOptions:
+    """Load options from what a person can say: signature and example are paths. Raises LoadFailed."""
+    return formats.LoadOptions(
+        trust_pickle=trust_pickle,
+        format=format,
+        threads=threads,
+        signature=_signature(signature),
+        example=_example(example),
+    )
+
+
+def _example(path: str | None) -> Tensors | None:
+    if path is None:
+        return None
+    try:
+        return tensors_of(json.loads(Path(path).read_bytes()))
+    except (OSError, ValueError) as problem:
+        raise LoadFailed(f"the example {Path(path).name} cannot be read ({problem})") from None
 
 
 def _signature(path: str | None) -> Signature | None:

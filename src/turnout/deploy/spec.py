@@ -46,9 +46,13 @@ class ModelSpec:
         if self.place not in PLACES:
             raise InvalidInput("unknown place", field="place", expected=" or ".join(PLACES), got=repr(self.place))
         if self.replicas < 1 or self.threads < 1:
-            raise InvalidInput("replicas and threads start at 1", field="replicas", got=str(min(self.replicas, self.threads)))
+            raise InvalidInput(
+                "replicas and threads start at 1", field="replicas", got=str(min(self.replicas, self.threads))
+            )
         if self.place == "inline" and self.replicas != 1:
-            raise InvalidInput("an inline model has one replica", field="replicas", expected="1", got=str(self.replicas))
+            raise InvalidInput(
+                "an inline model has one replica", field="replicas", expected="1", got=str(self.replicas)
+            )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -107,5 +111,3 @@ class ServeSpec:
     def from_json(cls, found: Mapping[str, Any]) -> ServeSpec:
         """From the form of `to_json`."""
         return cls(**{**found, "models": tuple(ModelSpec.from_json(model) for model in found["models"])})
-
-

@@ -41,14 +41,14 @@ class Call:
             self._finish(stop.value, None)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as problem:  # CancelledError too: it ends the request, not the server
+        except BaseException as problem:  # noqa: BLE001  CancelledError too: it ends the request, not the server
             self._finish(None, self._failure if self._failure is not None else problem)
         else:
             self._waiting = waiting
             if waiting is None:  # a bare yield: asyncio.sleep(0)
                 asyncio.get_running_loop().call_soon(self.step)
             else:
-                waiting._asyncio_future_blocking = False
+                waiting._asyncio_future_blocking = False  # noqa: SLF001  what asyncio's own Task does
                 waiting.add_done_callback(self.step)
 
     def cancel(self, failure: BaseException | None = None) -> None:

@@ -56,8 +56,13 @@ def load(
     `trust_pickle` allows files whose loading runs code; `example` (named arrays) shows the inputs of a model
     that does not say them. Raises LoadFailed or one of its kinds, with what was found and what to do.
     """
-    artifact = formats.Artifact.of(model)
     options = formats.LoadOptions(
         trust_pickle=trust_pickle, format=format, threads=threads, signature=signature, example=example
     )
+    return open_model(model, options)
+
+
+def open_model(model: str | Path, options: formats.LoadOptions) -> LoadedModel:
+    """The same with the options as one value."""
+    artifact = formats.Artifact.of(model)
     return LoadedModel(artifact.name, formats.detect(artifact, options).name, formats.load(artifact, options))

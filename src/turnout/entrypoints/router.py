@@ -102,7 +102,7 @@ class Router:
         self._ended.set()
 
     def _load_inline(self) -> dict[str, dict[str, object]]:
-        described = {}
+        described: dict[str, dict[str, object]] = {}
         for spec in self.spec.models:
             if spec.place == "inline":
                 from turnout.deploy.load import load_model
@@ -111,7 +111,7 @@ class Router:
                 version = build_version(spec, loaded.model.signature, loaded.format, self.metrics.batch)
                 self.metrics.declare(spec.name, spec.version)
                 for rows, seconds in loaded.measured:
-                    version.batching.cost.observe(rows, seconds)
+                    version.batching.learn(rows, seconds)
                 version.batching.add_place(Inline(spec.name, loaded.model, version.batching.done))
                 self.live.add(version)
                 described[spec.name] = {"format": loaded.format, "signature": loaded.model.signature.to_json()}
@@ -155,7 +155,7 @@ class Router:
                 spec, Signature.from_json(message["signature"]), message["format"], self.metrics.batch
             )
             for rows, seconds in message["measured"]:
-                found.batching.cost.observe(rows, seconds)
+                found.batching.learn(rows, seconds)
             self.metrics.declare(spec.name, spec.version)
             self.live.add(found)
         return found

@@ -1,4 +1,4 @@
-"""`turnout serve`: the words of the command line become a ServeSpec, the controller runs it, a table says how to call it."""
+"""`turnout serve`: words become a ServeSpec, the controller runs it, and a table says how to call it."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def main() -> None:
     except Failure as failure:
         wire.send({"event": "failed", "message": failure.message})
         return
-    except Exception as problem:  # a model library may raise anything; the text goes to the operator, not to a caller
+    except Exception as problem:  # noqa: BLE001  a model library may raise anything; the text goes to the operator, not to a caller
         traceback.print_exc()
         wire.send({"event": "failed", "message": f"{type(problem).__name__}: {problem}"})
         return

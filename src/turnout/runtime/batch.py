@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +53,15 @@ class Item:
     __slots__ = ("attempts", "deadline", "enqueued", "id", "inputs", "key", "nbytes", "reply", "rows", "waiting")
 
     def __init__(
-        self, inputs: Tensors, rows: int, nbytes: int, deadline: float, enqueued: float, key: Key, reply: Reply[Answered], id: str
+        self,
+        inputs: Tensors,
+        rows: int,
+        nbytes: int,
+        deadline: float,
+        enqueued: float,
+        key: Key,
+        reply: Reply[Answered],
+        id: str,
     ) -> None:
         self.inputs = inputs
         self.rows = rows
@@ -103,8 +110,10 @@ class Cost:
         return f"<Cost {self.fixed * 1e3:.3f} ms + {self.per_row * 1e3:.4f} ms a row>"
 
     def observe(self, rows: int, seconds: float) -> None:
-        """Learns from one batch."""
+        """Learns from one batch. One that took absurdly long counts as ten times what was expected."""
         keep = self.KEEP
+        if self._n > 5.0:
+            seconds = min(seconds, 10.0 * self.predict(rows) + 0.001)
         self._n = n = self._n * keep + 1.0
         self._x = x = self._x * keep + rows
         self._y = y = self._y * keep + seconds
@@ -161,18 +170,6 @@ def cut(queue: deque[Item], now: float, max_rows: int) -> Cut:
         if item.attempts:
             break
     return Cut(taken, late, dropped)
-
-
-def predicted_wait(queued_rows: int, cost: Cost, max_rows: int, places: int, running: float) -> float:
-    """Seconds until a new item would begin: the rows before it in batches of `max_rows` over all places.
-
-    `running` is what is predicted to be left of the batches inside (seconds, of the soonest place).
-    """
-    if places < 1:
-        return math.inf
-    batches, rest = divmod(queued_rows, max_rows)
-    seconds = batches * cost.predict(max_rows) + (cost.predict(rest) if rest else 0.0)
-    return seconds / places + max(running, 0.0)
 
 
 def is_overdue(elapsed: float, predicted: float) -> bool:

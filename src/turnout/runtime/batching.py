@@ -18,7 +18,7 @@ from turnout.core.errors import DeadlineExceeded, Failure, ModelFailed, NotReady
 from turnout.core.messages import InferRequest, InferResponse
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors, byte_size, join_rows, slice_rows
-from turnout.runtime.batch import Answered, Batch, BatchPolicy, Cost, Item, Key, cut, is_hung, is_overdue, predicted_wait
+from turnout.runtime.batch import Answered, Batch, BatchPolicy, Cost, Item, Key, cut, is_hung, is_overdue
 from turnout.runtime.predict import Outcome
 from turnout.runtime.replica import Place
 from turnout.runtime.reply import Reply
@@ -26,6 +26,8 @@ from turnout.runtime.reply import Reply
 logger = logging.getLogger("turnout")
 _RETRY_AFTER = 1.0
 _PURGE = 1024
+#: The share of a deadline that is left for what no batch shows: the way in, the way out, a busy loop.
+_MARGIN = 0.1
 
 OnBatch = Callable[[int, float], None]
 
@@ -48,6 +50,9 @@ class Batching:
         self._loop = asyncio.get_running_loop()
         self._queues: dict[Key, deque[Item]] = {}
         self._forgotten = 0
+        self._row_seconds = 0.0  # how much longer the wait is for each row that waits
+        self._next_free = 0.0  # when the first of the busy places is expected to be free (monotonic seconds)
+        self._ends: dict[Place, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._flushing = False
@@ -118,29 +123,27 @@ class Batching:
         """Why a request with this deadline (monotonic seconds) would be refused at this moment, if it would."""
         if not self.places:
             return NotReady(f"model {self.name!r} has no worker at this moment", retry_after=_RETRY_AFTER)
-        if not self.queued_rows and any(place.free for place in self.places):
+        waiting = self.queued_rows
+        if not waiting and self._any_free():
             return None  # always let one through: only what runs teaches the cost
         policy = self.policy
-        if self.queued_rows >= policy.queue_rows or self.queued_bytes >= policy.queue_bytes:
-            return QueueFull(f"the queue of model {self.name!r} is full", retry_after=self.predicted_wait())
-        wait = self.predicted_wait()
-        if monotonic() + wait + self.cost.predict(min(rows, self._max_rows)) > deadline:
+        now = monotonic()
+        # A place that is later than expected is expected to take as long again.
+        wait = abs(self._next_free - now) + waiting * self._row_seconds
+        if waiting >= policy.queue_rows or self.queued_bytes >= policy.queue_bytes:
+            return QueueFull(f"the queue of model {self.name!r} is full", retry_after=wait)
+        if deadline != math.inf and wait + self.cost.predict(rows) > (1.0 - _MARGIN) * (deadline - now):
             return QueueFull(
                 f"the queue of model {self.name!r} is too long for this deadline: {wait * 1e3:.0f} ms to wait",
                 retry_after=wait,
             )
         return None
 
-    def predicted_wait(self) -> float:
-        """Seconds until a request that comes now would begin to run."""
-        now = monotonic()
+    def learn(self, rows: int, seconds: float) -> None:
+        """Takes what a batch of so many rows took, and settles what the next requests are told to expect."""
+        self.cost.observe(rows, seconds)
         limit = self._row_limit()
-        running = min(
-            (place.busy_since + self.cost.predict(limit) - now for place in self.places if place.busy_since), default=0.0
-        )
-        if any(place.free and not place.busy_since for place in self.places):
-            running = 0.0
-        return predicted_wait(self.queued_rows, self.cost, limit, len(self.places), min(running, 60.0))
+        self._row_seconds = self.cost.predict(limit) / limit / max(1, len(self.places))
 
     @property
     def queued_requests(self) -> int:
@@ -157,6 +160,7 @@ class Batching:
         if place in self.places:
             self.places.remove(place)
             self._suspect.discard(place)
+            self._ends.pop(place, None)
         if not self.places:
             for queue in self._queues.values():
                 for item in queue:
@@ -169,7 +173,7 @@ class Batching:
     def done(self, place: Place, batch: Batch, outcome: Outcome) -> None:
         """Takes a batch's outcome: the next batch leaves first, then everybody gets an answer."""
         self._suspect.discard(place)
-        self.cost.observe(batch.total_rows, outcome.seconds)
+        self.learn(batch.total_rows, outcome.seconds)
         if self._on_batch is not None:
             self._on_batch(batch.total_rows, outcome.seconds)
         if not self._flushing:
@@ -300,7 +304,10 @@ class Batching:
         for item in late:
             item.reply.set_exception(DeadlineExceeded("the deadline passed while the request was queued"))
         if taken:
-            place.run(Batch(taken, now))
+            batch = Batch(taken, now)
+            self._ends[place] = max(now, self._ends.get(place, 0.0)) + self.cost.predict(batch.total_rows)
+            self._next_free = min(self._ends.values())
+            place.run(batch)
 
     def _should_wait(self, head: Item, now: float, limit: int) -> bool:
         left = head.enqueued + self.policy.max_wait - now
@@ -322,7 +329,7 @@ class Batching:
                 found = queue
         return found
 
-    def _pick(self, full: bool) -> Place | None:  # noqa: FBT001  one private decision
+    def _pick(self, full: bool) -> Place | None:
         ahead: Place | None = None
         for place in self.places:
             if place.free and place not in self._suspect:
@@ -330,6 +337,12 @@ class Batching:
                     return place
                 ahead = place
         return ahead if full else None  # a second batch is sent ahead only when it could not grow any more
+
+    def _any_free(self) -> bool:
+        for place in self.places:  # noqa: SIM110  a generator costs five times this loop, and every request is here
+            if place.free:
+                return True
+        return False
 
     def _row_limit(self) -> int:
         return self.cost.rows_within(self.policy.max_seconds, self._max_rows)

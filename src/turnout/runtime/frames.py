@@ -20,7 +20,9 @@ from turnout.core.tensors import DTYPES, Array, dtype_name, pack, unpack
 
 MAGIC = 0x54524E31
 ALIGN = 64
-_HEAD = struct.Struct("<IIIIIIQdQ")  # magic, items, deadlines, tensors, note bytes, 0, batch number, seconds, frame bytes
+_HEAD = struct.Struct(
+    "<IIIIIIQdQ"
+)  # magic, items, deadlines, tensors, note bytes, 0, batch number, seconds, frame bytes
 _TENSOR = struct.Struct("<HBBIQQ")  # place in the signature, data type, dimensions, 0, offset, bytes
 _DTYPE_NAMES = tuple(DTYPES)
 _DTYPE_CODES = {name: code for code, name in enumerate(_DTYPE_NAMES)}
@@ -67,7 +69,12 @@ def joined(place: int, arrays: Sequence[Array]) -> Piece:
 
 
 def encode(
-    number: int, seconds: float, rows: Sequence[int], deadlines: Sequence[float], pieces: Sequence[Piece], note: Any = None
+    number: int,
+    seconds: float,
+    rows: Sequence[int],
+    deadlines: Sequence[float],
+    pieces: Sequence[Piece],
+    note: Any = None,
 ) -> list[bytes | memoryview]:
     """The frame as parts to be written one after another."""
     note_bytes = b"" if note is None else json.dumps(note).encode()

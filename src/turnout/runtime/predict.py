@@ -15,7 +15,7 @@ import numpy as np
 from turnout.core.errors import DeadlineExceeded, Failure, InvalidOutput, ModelFailed
 from turnout.core.servable import Model
 from turnout.core.signature import Signature
-from turnout.core.tensors import Tensors, canonical, join_rows, slice_rows
+from turnout.core.tensors import Array, Tensors, canonical, join_rows, slice_rows
 
 
 class Outcome(NamedTuple):
@@ -105,7 +105,7 @@ def _guarded(
         details.append(str(problem))
     except Failure as problem:
         failure = problem
-    except Exception as problem:  # the model's own code may raise anything
+    except Exception as problem:  # noqa: BLE001  the model's own code may raise anything
         failure = ModelFailed(f"the model failed on this input ({type(problem).__name__}); the server log says more")
         details.append(traceback.format_exc(limit=-8))
     for i in items:
@@ -130,7 +130,7 @@ def run_model(model: Model, inputs: Tensors, rows: int) -> Tensors:
     return join_rows(parts)
 
 
-def pad_rows(array: np.ndarray, size: int) -> np.ndarray:  # type: ignore[type-arg]  # any element type
+def pad_rows(array: Array, size: int) -> Array:
     """The array with its last row repeated up to `size` rows."""
     missing = size - array.shape[0]
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])

@@ -24,7 +24,7 @@ class Place(Protocol):
     """Where batches run. `run` may be called while `free` > 0; each batch then comes to `done` or `lost`.
 
     `done(place, batch, outcome)` gives what came of it; `lost(place, batches)` says that the place died
-    with these batches inside. `busy_since` is when the oldest batch inside began (monotonic seconds), 0 if idle. `busy_since` is when the oldest batch inside began (monotonic seconds), 0 if idle.
+    with these batches inside. `busy_since` is when the oldest batch inside began (monotonic seconds), 0 if idle.
     """
 
     name: str
@@ -70,7 +70,15 @@ class Replica:
     """One worker process over one link. `slots` batches may be inside, the second waiting for the first."""
 
     def __init__(
-        self, name: str, signature: Signature, sock: socket.socket, done: Done, lost: Lost, *, slots: int = 2, memory: bool | None = None
+        self,
+        name: str,
+        signature: Signature,
+        sock: socket.socket,
+        done: Done,
+        lost: Lost,
+        *,
+        slots: int = 2,
+        memory: bool | None = None,
     ) -> None:
         self.name = name
         self.free = slots
@@ -122,7 +130,7 @@ class Replica:
         self._watch_writable(on=False)
         self._near.close()
 
-    def _watch_writable(self, on: bool) -> None:  # noqa: FBT001  called positionally by the channel
+    def _watch_writable(self, on: bool) -> None:
         link = self._near.wakes()[-1]
         if on:
             self._loop.add_writer(link, self._near.flush)

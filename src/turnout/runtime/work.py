@@ -5,9 +5,9 @@ Plain and synchronous; needs numpy and the standard library, so it runs in any m
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
-import sys
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -23,6 +23,7 @@ from turnout.runtime.channel import Far, open_far
 from turnout.runtime.predict import Outcome, predict_batch, run_model
 from turnout.runtime.wire import Message, Wire
 
+logger = logging.getLogger("turnout")
 Control = Callable[[Message, list[int]], bool]
 
 
@@ -138,7 +139,7 @@ def warm_up(model: Model, example: Tensors | None, seconds: float = 0.5, runs: i
         except Exception as problem:
             if real:
                 raise
-            print(f"turnout: warm-up on made-up rows failed: {type(problem).__name__}: {problem}", file=sys.stderr)
+            logger.warning("warm-up on made-up rows failed: %s: %s", type(problem).__name__, problem)
             break
         measured.append((rows, perf_counter() - started))
         spent += measured[-1][1]
