@@ -163,8 +163,8 @@ def measure_growth(session: Session, requests: int = GROWTH_REQUESTS) -> None:
         "before": before.resident, "after": after.resident, "same_process": before.pid == after.pid,
     }  # fmt: skip
     grown = (after.resident - before.resident) / MEBIBYTE
-    print(f"  turnout, tiny alone: ready after {min(ready):.2f} to {max(ready):.2f} s; router"
-    """Makes environments and request files, so that no measurement waits for them. Returns the peers that are there."""
+    router = f"{before.resident / 1e6:.1f} MB, {grown:+.2f} MiB over {report['answered']:,} requests"
+    print(f"  turnout, tiny alone: ready after {min(ready):.2f} to {max(ready):.2f} s; router {router}", flush=True)
 
 
 def measure_round(
