@@ -10,15 +10,19 @@ from turnout.protocols.http import JSON, HttpRequest, HttpResponse, Route
 from turnout.protocols.v2_metadata import respond
 
 _ICON = (
-    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#0f3d3e"/>'
-    b'<path d="M5 23h22M9 23C17 23 16 9 27 9" fill="none" stroke="#f2b84b" stroke-width="3" stroke-linecap="round"/></svg>'
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    b'<rect width="32" height="32" rx="7" fill="#0f3d3e"/>'
+    b'<path d="M5 23h22M9 23C17 23 16 9 27 9" fill="none" stroke="#f2b84b" stroke-width="3" stroke-linecap="round"/>'
+    b"</svg>"
 )
 
 
 def landing(http: HttpRequest, serving: Serving, name: str, version: str) -> HttpResponse:
     """A browser is led to /docs; everybody else learns that the server is alive, as KServe's clients expect."""
     if "text/html" in http.headers.get("accept", ""):
-        return HttpResponse(307, "text/plain; charset=utf-8", b"See /docs\n", (("Location", "/docs"), ("Vary", "Accept")))
+        return HttpResponse(
+            307, "text/plain; charset=utf-8", b"See /docs\n", (("Location", "/docs"), ("Vary", "Accept"))
+        )
     return HttpResponse(200, JSON, b'{"status":"alive"}', (("Vary", "Accept"),))
 
 

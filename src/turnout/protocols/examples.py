@@ -106,7 +106,9 @@ def csv(signature: Signature) -> str | None:
     row = record(signature)
     if row is None:
         return None
-    return ",".join(row) + "\n" + ",".join(str(v).lower() if isinstance(v, bool) else str(v) for v in row.values()) + "\n"
+    return (
+        ",".join(row) + "\n" + ",".join(str(v).lower() if isinstance(v, bool) else str(v) for v in row.values()) + "\n"
+    )
 
 
 _FORMS = {"v2": v2, "v1": v1, "mlflow": mlflow, "plain": plain}

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
-from turnout.core.errors import Code, Failure
+from turnout.core.errors import Code, Failure, Fault
 from turnout.core.messages import Context, InferRequest, InferResponse
 from turnout.core.servable import ServedModel, Serving
 
@@ -61,6 +61,7 @@ class UnsupportedMediaType(Failure):
     """The content type is not one that this path reads. HTTP status 415."""
 
     code = Code.INVALID_ARGUMENT
+    fault = Fault.CALLER
 
 
 def status_of(failure: Failure) -> int:

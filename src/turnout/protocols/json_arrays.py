@@ -132,7 +132,9 @@ def buffer_array(datatype: str, values: simdjson.Array, shape: Sequence[int]) ->
 
 
 _WIDE = {"d": np.dtype(np.float64), "i": np.dtype(np.int64), "u": np.dtype(np.uint64)}
-_BUFFER = {name: "d" if t.kind == "f" else "u" if name == "UINT64" else "i" for name, t in DTYPES.items() if t.kind in "fiu"}
+_BUFFER = {
+    name: "d" if t.kind == "f" else "u" if name == "UINT64" else "i" for name, t in DTYPES.items() if t.kind in "fiu"
+}
 
 
 def _check_regular(values: Any, shape: Sequence[int], axis: int) -> None:

@@ -210,8 +210,8 @@ def _instances(signature: Signature, value: Any) -> Tensors:
         for number, row in enumerate(rows):
             if set(expect_object(row, f"instances[{number}]")) != set(columns):
                 raise InvalidInput("the keys differ from the first row's", field=f"instances[{number}]", got=show(row))
-            for key in columns:
-                columns[key].append(row[key])
+            for key, values in columns.items():
+                values.append(row[key])
         return _named(signature, columns, "instances")
     return from_rows(signature, rows, "instances")
 

@@ -146,7 +146,11 @@ def _plain(signature: Signature) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _v1(signature: Signature) -> tuple[dict[str, Any], dict[str, Any]]:
     single = len(signature.inputs) == 1
-    row = tensor_schema(signature.inputs[0], signature.inputs[0].shape[1:]) if single else _named(signature.inputs, rows=True)
+    row = (
+        tensor_schema(signature.inputs[0], signature.inputs[0].shape[1:])
+        if single
+        else _named(signature.inputs, rows=True)
+    )
     whole = tensor_schema(signature.inputs[0]) if single else _named(signature.inputs, rows=False)
     forms: list[dict[str, Any]] = [{"type": "object", "properties": {"inputs": whole}, "required": ["inputs"]}]
     if signature.batched:

@@ -63,7 +63,7 @@ def array_values(array: Array) -> Any:
     return orjson.loads(numbers_json(array))
 
 
-def _text(array: Array, always: bool) -> Any:  # noqa: FBT001  private, passed through as it came
+def _text(array: Array, always: bool) -> Any:
     if array.ndim == 0:
         return _element(array.item(), always=always)
     flat = [_element(value, always=always) for value in array.flat]

@@ -1,7 +1,7 @@
 """The plain form, for people and scripts: `POST /predict/NAME` with a bare JSON list or object, or CSV.
 
-A list is a row or rows; an object is one row, or columns; a list of objects is records. Whatever came, the answer is one
-record per row: `{"predictions": [{"label": "setosa", "probabilities": {...}}]}`, or CSV for `Accept: text/csv`.
+A list is a row or rows; an object is one row, or columns; a list of objects is records. Whatever came, the answer is
+one record per row: `{"predictions": [{"label": "setosa", "probabilities": {...}}]}`, or CSV for `Accept: text/csv`.
 """
 
 from __future__ import annotations
@@ -116,13 +116,20 @@ def from_document(document: Any, signature: Signature) -> Tensors:
         return from_records(signature, document, "body")
     if len(signature.inputs) != 1:
         names = ", ".join(repr(spec.name) for spec in signature.inputs)
-        raise InvalidInput("the model has several inputs", field="body", expected=f"an object with {names}", got=show(document))
+        raise InvalidInput(
+            "the model has several inputs", field="body", expected=f"an object with {names}", got=show(document)
+        )
     return from_rows(signature, _as_rows(document, signature.inputs[0], signature), "body", null_is_nan=True)
 
 
 def _as_rows(value: Any, spec: TensorSpec, signature: Signature) -> Any:
-    """A single row wrapped as rows."""
-    return [value] if signature.batched and _depth(value) == len(spec.shape) - 1 else value
+    """A single row wrapped as rows. For a tensor of one column a list of scalars is the column, not a row."""
+    wrapped = 0 if _one_column(spec) else len(spec.shape) - 1
+    return [value] if signature.batched and _depth(value) == wrapped else value
+
+
+def _one_column(spec: TensorSpec) -> bool:
+    return len(spec.shape) == 2 and spec.shape[1] == 1
 
 
 def _depth(value: Any) -> int:
@@ -135,19 +142,17 @@ def _depth(value: Any) -> int:
 
 def _from_object(document: Mapping[str, Any], signature: Signature) -> Tensors:
     specs = signature.inputs
+    one_row = signature.batched and not any(isinstance(value, list) for value in document.values())
     by_column = any(spec.columns and spec.name not in document for spec in specs)
     if by_column or (len(specs) == 1 and specs[0].name not in document):
-        one_row = not any(isinstance(value, list) for value in document.values())
-        if one_row:
-            return from_records(signature, [document], "body")
-        return from_columns(signature, document, "body")
+        return from_records(signature, [document], "body") if one_row else from_columns(signature, document, "body")
     found = {}
     for spec in specs:
         if spec.name not in document:
             continue  # the signature says whether it may be missing
         values = _as_rows(document[spec.name], spec, signature)
         array = exact_array(spec.datatype, values, f"body.{spec.name!r}", null_is_nan=True)
-        if array.ndim == 1 and len(spec.shape) == 2 and spec.shape[1] == 1:
+        if _one_column(spec) and array.ndim == 1:
             array = array.reshape(-1, 1)
         found[spec.name] = array
     return found

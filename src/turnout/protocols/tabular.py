@@ -42,7 +42,9 @@ def from_columns(signature: Signature, columns: Mapping[str, Any], field: str) -
     table = {name: expect_list(values, f"{field}.{name!r}") for name, values in columns.items()}
     if len({len(values) for values in table.values()}) > 1:
         raise InvalidInput(
-            "columns differ in length", field=field, got=", ".join(f"{k!r}: {len(v)}" for k, v in list(table.items())[:8])
+            "columns differ in length",
+            field=field,
+            got=", ".join(f"{k!r}: {len(v)}" for k, v in list(table.items())[:8]),
         )
     specs = signature.inputs
     if len(specs) == 1 and not specs[0].columns and specs[0].name not in table:
@@ -122,9 +124,9 @@ def from_split(signature: Signature, split: Mapping[str, Any], field: str) -> Te
     """pandas' split form: `columns` (optional), `data`; `index` is ignored. Raises InvalidInput."""
     rows = expect_list(split.get("data"), f"{field}.data")
     columns = split.get("columns")
-    if columns is None or columns == list(range(len(columns))):
+    if columns is None or expect_list(columns, f"{field}.columns") == list(range(len(columns))):
         return from_rows(signature, rows, f"{field}.data", null_is_nan=True)
-    names = [expect_text(name, f"{field}.columns") for name in expect_list(columns, f"{field}.columns")]
+    names = [expect_text(name, f"{field}.columns") for name in columns]
     if len(set(names)) != len(names):
         raise InvalidInput("a column name stands twice", field=f"{field}.columns")
     for number, row in enumerate(rows):
@@ -155,7 +157,10 @@ def from_csv(signature: Signature, body: bytes | bytearray | memoryview) -> Tens
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise InvalidInput(
-                "the line does not fit the header", field=f"line {number}", expected=f"{len(header)} values", got=f"{len(row)}"
+                "the line does not fit the header",
+                field=f"line {number}",
+                expected=f"{len(header)} values",
+                got=f"{len(row)}",
             )
     types = {name: spec.datatype for spec in signature.inputs for name in (spec.columns or (spec.name,))}
     unnamed = None if _wanted(signature) else signature.inputs[0].datatype
@@ -198,7 +203,16 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-_BOOLEANS = {"true": True, "True": True, "TRUE": True, "1": True, "false": False, "False": False, "FALSE": False, "0": False}
+_BOOLEANS = {
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "1": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+    "0": False,
+}
 _READERS: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "FP": (_float, "a number or nothing"),
     "INT": (_integer, "an integer"),
@@ -221,7 +235,9 @@ def from_parquet(signature: Signature, body: bytes | bytearray | memoryview) -> 
         size = sum(file.metadata.row_group(n).total_byte_size for n in range(file.metadata.num_row_groups))
         if size > MAX_PARQUET_BYTES:
             raise InvalidInput("the Parquet file is too large unpacked", expected=f"at most {MAX_PARQUET_BYTES} bytes")
-        columns = {name: values.to_pylist() for name, values in zip(file.schema_arrow.names, file.read().columns, strict=True)}
+        columns = {
+            name: values.to_pylist() for name, values in zip(file.schema_arrow.names, file.read().columns, strict=True)
+        }
     except (pa.ArrowException, OSError, ValueError) as problem:
         raise InvalidInput("not a valid Parquet file", got=type(problem).__name__) from None
     return from_columns(signature, columns, "parquet")

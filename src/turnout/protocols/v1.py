@@ -120,7 +120,9 @@ def _from_instances(instances: list[Any], signature: Signature) -> Tensors:
     objects = [_is_object(value) for value in instances]
     if any(objects) and not all(objects):
         number = objects.index(not objects[0])
-        raise InvalidInput("objects and plain values are mixed", field=f"instances[{number}]", got=show(instances[number]))
+        raise InvalidInput(
+            "objects and plain values are mixed", field=f"instances[{number}]", got=show(instances[number])
+        )
     specs = signature.inputs
     if not objects[0]:
         if len(specs) != 1:
@@ -131,7 +133,11 @@ def _from_instances(instances: list[Any], signature: Signature) -> Tensors:
         return from_records(signature, instances, "instances")
     names = {spec.name for spec in specs if not spec.optional}
     for number, value in enumerate(instances):
-        if not names <= set(value) or not set(value) <= {spec.name for spec in specs} or set(value) != set(instances[0]):
+        if (
+            not names <= set(value)
+            or not set(value) <= {spec.name for spec in specs}
+            or set(value) != set(instances[0])
+        ):
             raise InvalidInput(
                 "the keys are not the model's inputs",
                 field=f"instances[{number}]",
@@ -208,7 +214,9 @@ class V1Rest:
         """Every path of the protocol that this server answers."""
         routes: list[Route] = []
         for path, of in (("/v1/models/{name}", "a model"), ("/v1/models/{name}/versions/{version}", "a version")):
-            routes.append(Route("POST", f"{path}:predict", codec=self._predict, summary=f"Predict with {of} (KServe v1)"))
+            routes.append(
+                Route("POST", f"{path}:predict", codec=self._predict, summary=f"Predict with {of} (KServe v1)")
+            )
             routes.extend(
                 Route("POST", f"{path}:{verb}", answer=_unsupported, summary="Not offered")
                 for verb in ("explain", "classify", "regress")

@@ -164,7 +164,9 @@ def decode_raw(body: memoryview, signature: Signature) -> Parsed:
 def _free_length(spec: TensorSpec, shape: list[int], size: int) -> int:
     unit = spec.dtype.itemsize * math.prod(length for length in shape if length != -1)
     if not unit or size % unit:
-        raise InvalidInput("not a whole number of rows", field="body", expected=f"a multiple of {unit} bytes", got=f"{size}")
+        raise InvalidInput(
+            "not a whole number of rows", field="body", expected=f"a multiple of {unit} bytes", got=f"{size}"
+        )
     return size // unit
 
 

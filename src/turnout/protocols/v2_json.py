@@ -240,7 +240,9 @@ def check_input_parameters(parameters: Parameters, field: str) -> None:
     for key in parameters:
         if key.startswith("shared_memory_"):
             raise InvalidInput(
-                "tensors in shared memory are not offered over HTTP", field=f"{field}.{key}", expected="data in the body"
+                "tensors in shared memory are not offered over HTTP",
+                field=f"{field}.{key}",
+                expected="data in the body",
             )
 
 

@@ -111,7 +111,9 @@ def routes(server_name: str) -> tuple[Route, ...]:
         Route("GET", "/v2/models/{name}", answer=model_metadata, summary="A model's inputs and outputs"),
         Route("GET", "/v2/models/{name}/versions/{version}", answer=model_metadata, summary="The same of a version"),
         Route("GET", "/v2/models/{name}/ready", answer=model_ready, summary="Can the model answer?"),
-        Route("GET", "/v2/models/{name}/versions/{version}/ready", answer=model_ready, summary="Can the version answer?"),
+        Route(
+            "GET", "/v2/models/{name}/versions/{version}/ready", answer=model_ready, summary="Can the version answer?"
+        ),
         Route("POST", "/v2/repository/index", answer=repository_index, summary="Every version with its state"),
         Route("POST", "/v2/repository/models/{name}/load", answer=read_only, summary="Not offered"),
         Route("POST", "/v2/repository/models/{name}/unload", answer=read_only, summary="Not offered"),

@@ -104,8 +104,8 @@ def _wishes(parsed: Parsed, signature: Signature, reply: Reply) -> tuple[tuple[s
     """What `outputs` and `parameters` ask for: names, parameters for the model, and the form of the answer."""
     parameters = dict(parsed.parameters or {})
     binary = _flag(parameters.pop("binary_data_output", reply.binary), "parameters.binary_data_output")
-    for key in parameters:
-        _check_reserved(key, parameters[key])
+    for key, value in parameters.items():
+        _check_reserved(key, value)
     if not parsed.outputs:  # an empty list asks for all, as no list does
         return (), parameters or NO_PARAMETERS, Reply(reply.id, binary)
     known = [spec.name for spec in signature.outputs]
