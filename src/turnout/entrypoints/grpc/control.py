@@ -139,6 +139,7 @@ class Control:
             elif key == Setting.ENABLE_PUSH:
                 _expect(value <= 1, ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
         self._out.put(SETTINGS_ACK)
+        self._out.pump()
 
     def _ping(self, flags: int, stream_id: int, payload: Data) -> None:
         _expect(stream_id == 0, ErrorCode.PROTOCOL_ERROR, "PING belongs to the connection")

@@ -163,7 +163,10 @@ class Outbound:
             self.pump()
 
     def new_initial_window(self, size: int, streams: Sequence[Stream]) -> None:
-        """Moves every stream's window by the difference; windows may become negative. Raises ConnectionFault."""
+        """Moves every stream's window by the difference; windows may become negative. Raises ConnectionFault.
+
+        What can be sent now is sent by `pump`, after the acknowledgement: the peer counts from there.
+        """
         difference = size - self.initial_window
         self.initial_window = size
         for stream in streams:
@@ -172,7 +175,6 @@ class Outbound:
                 raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a stream window is over 2^31-1")
             if stream.out_left and stream.send_window > 0:
                 self._ready[stream] = None
-        self.pump()
 
     def pump(self) -> None:
         """Sends queued DATA, the streams by turns, until a window or the transport says stop."""
