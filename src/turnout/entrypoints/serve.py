@@ -99,15 +99,15 @@ def table(spec: ServeSpec, served: dict[str, dict[str, Any]]) -> str:
         lines.append(f"  {model.name:<{width}}  {found['format']}, {where}")
         lines.append(f"  {'':<{width}}    in   {_tensors(signature.inputs)}")
         lines.append(f"  {'':<{width}}    out  {_tensors(signature.outputs)}")
-    first = spec.models[0]
-    example = json.dumps(example_body(Signature.from_json(served[first.name]["signature"])))
+    examples = {name: json.dumps(example_body(Signature.from_json(found["signature"]))) for name, found in served.items()}
+    name, example = min(examples.items(), key=lambda pair: len(pair[1]))
     lines += [
         "",
         f"  REST  {url}      page {url}/docs      metrics {url}/metrics",
         f"  gRPC  {host}:{spec.grpc_port}",
         "",
         "  Try it:",
-        f"  curl -s {url}/predict/{first.name} -H 'content-type: application/json' -d '{example}'",
+        f"  curl -s {url}/predict/{name} -H 'content-type: application/json' -d '{example}'",
         "",
     ]
     return "\n".join(lines)
