@@ -10,9 +10,13 @@ from pathlib import Path
 from turnout.core.errors import FormatMismatch, FormatUnknown, LoadFailed
 from turnout.core.servable import Model
 from turnout.formats.artifact import Artifact, Format, LoadOptions
+from turnout.formats.catboost import CatBoost
+from turnout.formats.lightgbm import LightGBM
 from turnout.formats.onnx import Onnx
+from turnout.formats.python import Python
 from turnout.formats.selection import describe_content, select_file
 from turnout.formats.sklearn import Sklearn
+from turnout.formats.torch import Torch
 from turnout.formats.xgboost import XGBoost
 
 __all__ = ["FORMATS", "Artifact", "Format", "LoadOptions", "detect", "load"]
@@ -21,6 +25,10 @@ FORMATS: list[Format] = [
     Onnx(),
     Sklearn(),
     XGBoost(),
+    LightGBM(),
+    CatBoost(),
+    Torch(),
+    Python(),
 ]
 
 

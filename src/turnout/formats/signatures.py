@@ -18,17 +18,22 @@ FREE = 8
 
 
 def example_rows(
-    inputs: Sequence[TensorSpec], rows: int, *, values: Mapping[str, Any] | None = None, seed: int | None = None
+    inputs: Sequence[TensorSpec],
+    rows: int,
+    *,
+    values: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    free: int = FREE,
 ) -> dict[str, Array]:
     """Rows that fit the inputs: zeros and empty text, or random ones with a `seed`; `values` gives single values.
 
-    Where the first axis has a fixed size, it keeps it.
+    `free` is the size of free dimensions other than the first. Where the first axis has a fixed size, it keeps it.
     """
     random = None if seed is None else np.random.default_rng(seed)
     made: dict[str, Array] = {}
     for spec in inputs:
         shape = tuple(
-            rows if axis == 0 and size == -1 else FREE if size == -1 else size for axis, size in enumerate(spec.shape)
+            rows if axis == 0 and size == -1 else free if size == -1 else size for axis, size in enumerate(spec.shape)
         )
         value = None if values is None else values.get(spec.name)
         if value is not None:
@@ -89,8 +94,8 @@ def with_outputs(
     if signature.outputs:
         return signature
     rows = signature.rows_limit or 2
+    trial = rows_of_example(signature, example, rows) or example_rows(signature.inputs, rows, values=values)
     try:
-        trial = rows_of_example(signature, example, rows) or example_rows(signature.inputs, rows, values=values)
         answer = predict(trial)
     except LoadFailed:
         raise
@@ -99,7 +104,26 @@ def with_outputs(
             f"the model was tried on an example row and failed ({type(problem).__name__}: {problem}). "
             "Give an input example with rows that it takes"
         ) from problem
-    return replace(signature, outputs=outputs_of(answer, rows if signature.batched else None, columns))
+    outputs = outputs_of(answer, rows if signature.batched else None, columns)
+    if any(-1 in spec.shape[1 if signature.batched else 0 :] for spec in signature.inputs):
+        outputs = _freed(outputs, signature, predict, rows)
+    return replace(signature, outputs=outputs)
+
+
+def _freed(outputs: tuple[TensorSpec, ...], signature: Signature, predict: Predict, rows: int) -> tuple[TensorSpec, ...]:
+    """The outputs with those sizes free that change when the free sizes of the inputs do."""
+    try:
+        answer = predict(example_rows(signature.inputs, rows if signature.batched else rows + 1, free=2 * FREE))
+    except Exception:  # noqa: BLE001  other sizes may be out of the model's domain: what was seen has to do
+        return outputs
+    freed = []
+    for spec in outputs:
+        other = answer[spec.name].shape if spec.name in answer else spec.shape
+        if len(other) == len(spec.shape):
+            sizes = tuple(have if have == new else -1 for have, new in zip(spec.shape, other, strict=True))
+            spec = replace(spec, shape=sizes)
+        freed.append(spec)
+    return tuple(freed)
 
 
 def rows_of_example(signature: Signature, example: Tensors | None, rows: int) -> dict[str, Array] | None:

@@ -97,6 +97,8 @@ def _check_tree(tree: Mapping[str, Any], number: int, features: int, groups: int
     if vector not in (1, groups):
         raise Unsound(f"its leaves have {vector} values for {groups} groups")
     left, right = (_places(tree.get(key), key, nodes, -1) for key in ("left_children", "right_children"))
+    if vector > 1:
+        right = _without_leaves(tree, left, right, vector)
     split = _numbers(tree.get("split_indices"), "split_indices")
     lengths = {"left_children": left, "right_children": right, "split_indices": split}
     for key in ("split_conditions", "default_left"):
@@ -118,6 +120,15 @@ def _check_tree(tree: Mapping[str, Any], number: int, features: int, groups: int
     _check_categories(tree, nodes)
 
 
+def _without_leaves(tree: Mapping[str, Any], left: Any, right: Any, vector: int) -> Any:
+    """The right children of a tree whose leaves hold vectors: there, a leaf's own number stands in their place."""
+    leaf = left == -1
+    values = len(_numbers(tree.get("leaf_weights") if "leaf_weights" in tree else [], "leaf_weights"))
+    if values and (values % vector or bool(np.any(right[leaf] < 0)) or int(right[leaf].max()) >= values // vector):
+        raise Unsound("a leaf has no values")
+    return np.where(leaf, -1, right) if values else right
+
+
 def _check_parents(tree: Mapping[str, Any], left: Any, right: Any, inner: Any, nodes: int) -> None:
     if tree.get("parents") is None:
         return
@@ -131,13 +142,13 @@ def _check_parents(tree: Mapping[str, Any], left: Any, right: Any, inner: Any, n
 
 def _check_categories(tree: Mapping[str, Any], nodes: int) -> None:
     """Each categorical split names a stretch of `categories`; the stretch must exist."""
-    kinds = _numbers(tree.get("split_type") or [0] * nodes, "split_type")
+    kinds = _numbers(tree.get("split_type", [0] * nodes), "split_type")
     if len(kinds) != nodes or bool(np.any((kinds != 0) & (kinds != 1))):
         raise Unsound("split_type does not have 0 or 1 for each node")
-    values = _places(tree.get("categories") or [], "categories", MAX_FEATURES)
-    owners = _places(tree.get("categories_nodes") or [], "categories_nodes", nodes)
-    starts = _places(tree.get("categories_segments") or [], "categories_segments", len(values) + 1)
-    sizes = _places(tree.get("categories_sizes") or [], "categories_sizes", len(values) + 1)
+    values = _places(tree.get("categories", []), "categories", MAX_FEATURES)
+    owners = _places(tree.get("categories_nodes", []), "categories_nodes", nodes)
+    starts = _places(tree.get("categories_segments", []), "categories_segments", len(values) + 1)
+    sizes = _places(tree.get("categories_sizes", []), "categories_sizes", len(values) + 1)
     if not len(owners) == len(starts) == len(sizes):
         raise Unsound("the categories' nodes, starts and sizes differ in number")
     if bool(np.any(starts + sizes > len(values))):
