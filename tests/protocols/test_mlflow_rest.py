@@ -84,6 +84,12 @@ BAD: list[tuple[Any, str, list[str]]] = [
     ({"dataframe_records": [{**ROW, "petal_width": "3"}]}, "INVALID_PARAMETER_VALUE", ["'petal_width'[0]", 'got "3"']),
     ({"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}, "INVALID_PARAMETER_VALUE", ["data[0]", "1 values"]),
     ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "INVALID_PARAMETER_VALUE", ["stands twice"]),
+    (
+        {"dataframe_split": {"data": [[1, 2]], "index": [1, 2]}},
+        "INVALID_PARAMETER_VALUE",
+        ["index", "expected 1", "got 2"],
+    ),
+    ({"dataframe_split": {"data": [[1, 2]], "colour": 1}}, "INVALID_PARAMETER_VALUE", ["unknown member", "'colour'"]),
     ({"dataframe_split": {"columns": 5, "data": [[1, 2]]}}, "INVALID_PARAMETER_VALUE", ["columns", "a JSON list"]),
     ({"dataframe_split": {"columns": [1.5], "data": [[1]]}}, "INVALID_PARAMETER_VALUE", ["columns", "a JSON string"]),
     ({"instances": [[1, 2]]}, "INVALID_PARAMETER_VALUE", ["wrong shape"]),

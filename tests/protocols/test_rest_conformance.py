@@ -199,6 +199,7 @@ def test_the_repository_can_be_read_but_not_changed() -> None:
     assert index[1] == {"name": "slow", "version": "1", "state": "LOADING", "reason": ""}
     assert len(get(serving, "/v2/repository/index", "POST", b'{"ready": true}')[1]) == 1
     assert get(serving, "/v2/repository/index", "POST", b"[")[0] == 400
+    assert get(serving, "/v2/repository/index", "POST", b'{"ready": "yes"}')[0] == 400
     assert get(serving, "/v2/repository/models/iris/unload", "POST")[0] == 501
 
 

@@ -121,8 +121,18 @@ def from_rows(signature: Signature, rows: Any, field: str, *, null_is_nan: bool 
 
 
 def from_split(signature: Signature, split: Mapping[str, Any], field: str) -> Tensors:
-    """pandas' split form: `columns` (optional), `data`; `index` is ignored. Raises InvalidInput."""
+    """pandas' split form: `data`, and optionally `columns` and `index`, which only has to fit. Raises InvalidInput."""
+    unknown = split.keys() - {"columns", "index", "data"}
+    if unknown:
+        raise InvalidInput(
+            "unknown member", field=field, expected="columns, index and data", got=repr(min(unknown))[:60]
+        )
     rows = expect_list(split.get("data"), f"{field}.data")
+    index = split.get("index")
+    if index is not None and len(expect_list(index, f"{field}.index")) != len(rows):
+        raise InvalidInput(
+            "not one entry for each row", field=f"{field}.index", expected=str(len(rows)), got=str(len(index))
+        )
     columns = split.get("columns")
     if columns is None or expect_list(columns, f"{field}.columns") == list(range(len(columns))):
         return from_rows(signature, rows, f"{field}.data", null_is_nan=True)

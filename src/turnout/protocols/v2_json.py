@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import simdjson
 
-from turnout.core.errors import InvalidInput
+from turnout.core.errors import InvalidInput, Unsupported
 from turnout.core.messages import Parameters
 from turnout.core.tensors import DTYPES, Array
 from turnout.protocols.json_arrays import DOUBT, LARGE, buffer_array, give_back, small_array, take_parser
@@ -236,13 +236,11 @@ def exact_parameters(value: Any, field: str) -> dict[str, Scalar] | None:
 
 
 def check_input_parameters(parameters: Parameters, field: str) -> None:
-    """Raises InvalidInput for parameters that ask for what this server does not do."""
+    """Raises Unsupported for parameters that ask for what this server does not do."""
     for key in parameters:
         if key.startswith("shared_memory_"):
-            raise InvalidInput(
-                "tensors in shared memory are not offered over HTTP",
-                field=f"{field}.{key}",
-                expected="data in the body",
+            raise Unsupported(
+                f"{field}.{key}: tensors in shared memory are not offered over HTTP; send data in the body"
             )
 
 

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from turnout import __version__
-from turnout.core.errors import Unsupported
+from turnout.core.errors import InvalidInput, Unsupported
 from turnout.core.servable import ServedModel, Serving, State
 from turnout.core.signature import TensorSpec
 from turnout.protocols.http import JSON, HttpRequest, HttpResponse, Route
-from turnout.protocols.json_values import expect_object, loads
+from turnout.protocols.json_values import expect_object, loads, show
 
 #: Protocol extensions that this server really offers, by their exact names.
 EXTENSIONS = ("binary_tensor_data", "parameters")
@@ -78,7 +78,10 @@ def repository_index(http: HttpRequest, serving: Serving, name: str, version: st
     """Every version with its state. The body may be empty; `{"ready": true}` leaves out what is not ready."""
     only_ready = False
     if http.body:
-        only_ready = expect_object(loads(http.body), "body").get("ready") is True
+        wanted = expect_object(loads(http.body), "body").get("ready", False)
+        if not isinstance(wanted, bool):
+            raise InvalidInput("must be true or false", field="ready", got=show(wanted))
+        only_ready = wanted
     return respond([_entry(model) for model in serving.models() if not only_ready or model.state is State.READY])
 
 
