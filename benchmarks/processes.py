@@ -53,6 +53,10 @@ class Running:
         """All its processes that live now."""
         return [found for pid in _family(self.process.pid) if (found := _look(pid))]
 
+    def cpu_seconds(self) -> float:
+        """The processor time that its processes have used so far."""
+        return sum(_cpu_ticks(pid) for pid in _family(self.process.pid)) / os.sysconf("SC_CLK_TCK")
+
     def router(self) -> Process:
         """The door's process: of those that hold the listening socket, the one that used most CPU."""
         sockets = _listening_sockets(self.start.port)

@@ -23,6 +23,10 @@ def _time(value: float | None) -> str:
     return "" if value is None else f"{value * 1000:.3g}" if value < 0.1 else f"{value * 1000:,.0f}"
 
 
+def _microseconds(value: float | None) -> str:
+    return "" if value is None else f"{value * 1e6:,.3g}" if value < 0.001 else f"{value * 1e6:,.0f}"
+
+
 def _wrong(found: dict[str, Any]) -> str:
     wrong = sum(found.get(key, 0) for key in ("failed", "mismatched", "disconnected", "rejected", "gave_up", "expired"))
     return f"{wrong:,} wrong" if wrong else ""
@@ -30,10 +34,11 @@ def _wrong(found: dict[str, Any]) -> str:
 
 def _closed(servers: dict[str, dict[str, Any]]) -> Table:
     ours = servers.get("turnout", {}).get("rate")
-    rows = [["", "requests/s", "p50 ms", "p99 ms", "Turnout is", ""]]
+    rows = [["", "requests/s", "p50 ms", "p99 ms", "CPU µs", "Turnout is", ""]]
     for name, found in sorted(servers.items(), key=lambda item: -item[1]["rate"]):
         ratio = f"{ours / found['rate']:.2f}x" if ours and found["rate"] and name != "turnout" else ""
-        rows.append([TITLES[name], _rate(found["rate"]), _time(found.get("p50")), _time(found.get("p99")), ratio,
+        rows.append([TITLES[name], _rate(found["rate"]), _time(found.get("p50")), _time(found.get("p99")),
+                     _microseconds(found.get("cpu_per_request")), ratio,
                      _wrong(found)])  # fmt: skip
     return rows
 

@@ -28,7 +28,7 @@ def _summary(reports: list[dict[str, Any]]) -> dict[str, Any]:
         values = [report["latency"][quantile] for report in reports if quantile in report.get("latency", {})]
         if values:
             summary[quantile] = _median(values)
-    for key in ("capacity", "offered_rate"):
+    for key in ("core_share", "cpu_per_request", "capacity", "offered_rate"):
         if key in reports[0]:
             summary[key] = _median([report[key] for report in reports])
     if "capacity" in summary:

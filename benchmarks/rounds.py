@@ -25,6 +25,7 @@ from benchmarks.requests import request_file
 
 MEBIBYTE = 1 << 20
 GROWTH_REQUESTS = 1_000_000
+BUSY_CORE = 0.85  # a server under full load that had less of its core shared it with something else
 
 
 @dataclass
@@ -57,6 +58,8 @@ class Session:
             line += "   " + ", ".join(f"{key} {value:,}" for key, value in counts.items())
         if wrong:
             line += f"   ({report['problem']})"
+        if report.get("core_share", 1) < BUSY_CORE and report["latency"]["count"] and "-1" not in cell[-2:]:
+            line += f"   (had {report['core_share']:.0%} of its core)"
         print(line, flush=True)
 
 
@@ -66,7 +69,11 @@ def closed_loop(server: Running, cell: Cell, seconds: float) -> dict[str, Any]:
     grpc = cell.kind == "grpc"
     port, connections = server.port(cell.kind), 1 if grpc else cell.callers
     run = partial(generator.run, port, requests, grpc=grpc, connections=connections, streams=cell.callers)
+    began, used = time.monotonic(), server.cpu_seconds()
     report = run(seconds=seconds)
+    used, took = server.cpu_seconds() - used, time.monotonic() - began
+    report["core_share"] = used / took
+    report["cpu_per_request"] = used / max(report["finished"], 1)
     if report["answered"] == 0 and not report["problem"]:  # slower than the time it was given
         report = run(seconds=20, count=cell.callers)
         report["slow"] = True

@@ -32,6 +32,7 @@ static int epoll_descriptor;
 static struct sockaddr_in server;
 static bool measuring;
 static uint32_t on_their_way;
+static uint64_t finished; /* in all, before and after the measurement too */
 static uint64_t measure_from;
 static struct histogram latency, reject_latency, lag;
 static uint64_t outcomes[OUTCOMES], issued, unsent, bytes_received, connects;
@@ -94,6 +95,7 @@ void flight_start(struct flight *flight, uint64_t due) {
 void flight_end(struct flight *flight, enum outcome outcome, size_t bytes, uint64_t now) {
     flight->active = false;
     on_their_way--;
+    finished++;
     if (draining) return;
     if (!(open_loop ? flight->due >= measure_from : measuring)) return;
     uint64_t took = now - flight->due;
@@ -215,6 +217,7 @@ static void report(double seconds) {
     for (int i = 0; i < OUTCOMES; i++) printf("\"%s\": %llu, ", names[i], (unsigned long long)outcomes[i]);
     print_times("latency", &latency);
     print_times("reject_latency", &reject_latency);
+    printf("\"finished\": %llu, ", (unsigned long long)finished);
     printf("\"bytes_received\": %llu, \"connects\": %llu, \"problem\": \"%s\"}\n",
            (unsigned long long)bytes_received, (unsigned long long)connects, explanation);
 }
