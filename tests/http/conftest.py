@@ -9,13 +9,14 @@ from running import Running
 
 
 @pytest.fixture(scope="session")
-def _shared() -> Iterator[Running]:
+def shared() -> Iterator[Running]:
+    """The door itself."""
     with Running() as running:
         yield running
 
 
 @pytest.fixture
-def running(_shared: Running) -> Running:
+def running(shared: Running) -> Running:
     """The shared door, with an empty record of requests."""
-    _shared.call(_shared.observer.records.clear)
-    return _shared
+    shared.call(shared.observer.records.clear)
+    return shared

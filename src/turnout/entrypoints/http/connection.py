@@ -39,7 +39,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_choked", "_continue_owed", "_discarded", "_ended", "_gone", "_head_began", "_held", "_made", "_owed",
-        "_paused", "_pending", "_reading", "_since", "_state", "_transport", "_upload", "_used", "_written", "lost", "peer",
+        "_paused", "_pending", "_reading", "_since", "_state", "_transport", "_upload", "_used", "_written",
+        "lost", "peer",
     )  # fmt: skip
 
     def __init__(
