@@ -1,4 +1,3 @@
-# ruff: noqa: INP001  a program, not a package
 """Compiles the .proto files of `turnout.protocols` into the descriptor set that ships with the package.
 
 Run `python tools/compile_protos.py` after a change to a .proto file; a test compares the two. Needs grpcio-tools.
