@@ -1,4 +1,4 @@
-"""The shipped suite over every REST codec, the answers that need no prediction, and all protocols against each other."""
+"""The shipped suite over every REST codec, the answers that need no prediction, and all protocols side by side."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_the_suite_notices_a_codec_that_breaks_its_contract() -> None:
             request.inputs["number"][0] += 1  # type: ignore[index]
             return request
 
-    codec, good, bad, read_answer = CODECS[0]
+    _, good, bad, read_answer = CODECS[0]
     with pytest.raises(AssertionError, match="meant"):
         check_codec(Wrong(), MIXED, [(http, MEANT) for http in good], bad, read_answer)
 
@@ -196,7 +196,7 @@ def test_v2_health_and_metadata() -> None:
 def test_the_repository_can_be_read_but_not_changed() -> None:
     serving = FakeServing((IRIS, LOADING))
     index = get(serving, "/v2/repository/index", "POST")[1]
-    assert index[1] == {"name": "slow", "version": "1", "state": "LOADING", "reason": ""}
+    assert index[1] == {"name": "slow", "version": "1", "state": "LOADING"}
     assert len(get(serving, "/v2/repository/index", "POST", b'{"ready": true}')[1]) == 1
     assert get(serving, "/v2/repository/index", "POST", b"[")[0] == 400
     assert get(serving, "/v2/repository/index", "POST", b'{"ready": "yes"}')[0] == 400

@@ -160,7 +160,7 @@ def test_the_ends_of_every_integer_type_pass() -> None:
 @pytest.mark.parametrize("count", [1, 500])
 def test_nan_and_the_infinities_are_bare_tokens_both_ways(count: int) -> None:
     text = ",".join(["1.5,NaN,Infinity,-Infinity"] * count)
-    body = '{"inputs":[{"name":"x","shape":[%d],"datatype":"FP32","data":[%s]}]}' % (4 * count, text)
+    body = f'{{"inputs":[{{"name":"x","shape":[{4 * count}],"datatype":"FP32","data":[{text}]}}]}}'
     answer = whole(raw_ask(echo("FP32", (-1,)), "/v2/models/echo/infer", body.encode()))
     assert f'"data":[{text}]'.encode() in answer
     assert math.isnan(json.loads(answer)["outputs"][0]["data"][1])

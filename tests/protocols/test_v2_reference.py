@@ -87,9 +87,9 @@ SCALARS = st.one_of(
     st.booleans(),
     st.none(),
     st.text(max_size=3),
-    st.just([]),
-    st.just([1]),
-    st.just({}),
+    st.builds(list),  # new ones each time: they are spoilt further
+    st.builds(lambda: [1]),
+    st.builds(dict),
 )
 
 

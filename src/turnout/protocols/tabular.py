@@ -121,7 +121,7 @@ def from_rows(signature: Signature, rows: Any, field: str, *, null_is_nan: bool 
 
 
 def from_split(signature: Signature, split: Mapping[str, Any], field: str) -> Tensors:
-    """pandas' split form: `data`, and optionally `columns` and `index`, which only has to fit. Raises InvalidInput."""
+    """pandas' split form: `data`, optionally `columns`, and an `index` that only has to fit. Raises InvalidInput."""
     unknown = split.keys() - {"columns", "index", "data"}
     if unknown:
         raise InvalidInput(

@@ -86,12 +86,13 @@ def repository_index(http: HttpRequest, serving: Serving, name: str, version: st
 
 
 def _entry(model: ServedModel) -> dict[str, str]:
-    return {
+    found = {
         "name": model.name,
         "version": model.version,
         "state": REPOSITORY_STATE[model.state],
         "reason": model.reason,
     }
+    return {key: value for key, value in found.items() if value}
 
 
 def read_only(http: HttpRequest, serving: Serving, name: str, version: str) -> HttpResponse:

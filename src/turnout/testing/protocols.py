@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -88,13 +88,16 @@ class FakeServing:
         return chosen[-1]
 
 
-def run(coroutine: Coroutine[Any, Any, InferResponse]) -> InferResponse:
+T = TypeVar("T")
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that never waits, without an event loop."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
-        response: InferResponse = stop.value
-        return response
+        result: T = stop.value
+        return result
     raise RuntimeError("the servable waited for something")
 
 
@@ -137,7 +140,8 @@ def call(
     http = HttpRequest(method, unquote(path), query, headers or {"content-type": "application/json"}, body)
     try:
         if route.answer is not None:
-            return route.answer(http, serving, name, version)
+            answer = route.answer(http, serving, name, version)
+            return answer if isinstance(answer, HttpResponse) else run(answer)
         assert route.codec is not None
         model = serving.find(name, version)
         request = route.codec.decode(http, model, Context(protocol=route.codec.name))
