@@ -86,7 +86,9 @@ class CatBoostModel:
 
 def _is_json(artifact: Artifact) -> bool:
     head = artifact.head
-    return bool(_JSON.match(head)) and (b'"float_features"' in head or b'"categorical_features"' in head or b'"borders"' in head)
+    return bool(_JSON.match(head)) and (
+        b'"float_features"' in head or b'"categorical_features"' in head or b'"borders"' in head
+    )
 
 
 def _check_length(artifact: Artifact) -> None:
@@ -101,7 +103,9 @@ def _model(catboost: Any, found: Any, artifact: Artifact, options: LoadOptions, 
     features = () if names == tuple(str(i) for i in range(width)) else names
     labels = names or tuple(str(i) for i in range(width))
     if found.get_embedding_feature_indices():
-        raise LoadFailed(f"{artifact.label}: the model takes embedding columns, which are not served yet; export it to ONNX")
+        raise LoadFailed(
+            f"{artifact.label}: the model takes embedding columns, which are not served yet; export it to ONNX"
+        )
     text = frozenset(labels[i] for i in (*found.get_cat_feature_indices(), *found.get_text_feature_indices()))
     if text:
         own = Signature(tuple(column(n, "BYTES" if n in text else "FP32") for n in labels), (), lenient=True)
@@ -110,7 +114,9 @@ def _model(catboost: Any, found: Any, artifact: Artifact, options: LoadOptions, 
         own = Signature((numbers(features, width, "FP32"),), (), lenient=True)
     signature = fitted(declared_inputs(artifact, options), own, features, width, artifact.label)
     if any((spec.datatype == "BYTES") != (spec.name in text) for spec in signature.inputs):
-        raise LoadFailed(f"{artifact.label}: its text columns are {', '.join(sorted(text)) or 'none'}; the signature differs")
+        raise LoadFailed(
+            f"{artifact.label}: its text columns are {', '.join(sorted(text)) or 'none'}; the signature differs"
+        )
     answer, columns = _answer_of(catboost, found, artifact, form, options.threads)
     model = CatBoostModel(signature, Table(signature.inputs, features), features, text, answer)
     model.signature = with_outputs(signature, model.predict, columns={"probabilities": columns})

@@ -24,7 +24,7 @@ def declared_inputs(artifact: Artifact, options: LoadOptions) -> Signature | Non
     Its outputs are empty unless the user gave them. Raises LoadFailed for an example that cannot be read.
     """
     if options.signature is not None:
-        return options.signature
+        return replace(options.signature, source="user")
     if options.example is not None:
         return from_example(options.example)
     path = mlmodel_of(artifact)

@@ -23,7 +23,9 @@ def array_of(values: Any, field: str) -> Array:
     if made.dtype.kind == "O":
         flat = made.ravel().tolist()
         if any(isinstance(v, (list, tuple, dict)) for v in flat):
-            raise InvalidInput("the rows differ in length or hold objects", field=field, expected="rows of equal length")
+            raise InvalidInput(
+                "the rows differ in length or hold objects", field=field, expected="rows of equal length"
+            )
         if all(v is None or isinstance(v, (int, float)) for v in flat):
             return made.astype(np.float64)
         if all(v is None or isinstance(v, (str, bytes)) for v in flat):
@@ -89,7 +91,7 @@ def _is_v2(tensor: Any) -> bool:
 def _v2(tensor: Mapping[str, Any], field: str) -> Array:
     made = array_of(tensor["data"], f"{field}.data")
     datatype = tensor.get("datatype")
-    if datatype in DTYPES and datatype != "BYTES" and made.dtype.kind != "O":
+    if isinstance(datatype, str) and datatype in DTYPES and datatype != "BYTES" and made.dtype.kind != "O":
         made = made.astype(DTYPES[datatype])
     try:
         return made.reshape(tuple(tensor.get("shape") or made.shape))

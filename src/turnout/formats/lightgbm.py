@@ -110,9 +110,7 @@ def _model(booster: Any, text: str, artifact: Artifact, options: LoadOptions) ->
         answer = _prediction
     model = LightGBMModel(signature, table, booster.predict, answer, categories, options.threads)
     values = {name: str(next(iter(known))).encode() for name, known in categories.items() if known}
-    model.signature = with_outputs(
-        signature, model.predict, values=values, columns={"probabilities": tuple(names)}
-    )
+    model.signature = with_outputs(signature, model.predict, values=values, columns={"probabilities": tuple(names)})
     return model
 
 

@@ -1,4 +1,4 @@
-"""Checks the structure of a LightGBM text model before LightGBM reads it, so that a damaged file is refused, not followed."""
+"""Checks the structure of a LightGBM text model before LightGBM follows what a damaged file says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signature in an MLmodel file. The one file that knows MLflow's model directory; it needs no MLflow and no YAML."""
+"""The signature in an MLmodel file. The one file that knows MLflow's model directory, without MLflow or YAML."""
 
 from __future__ import annotations
 

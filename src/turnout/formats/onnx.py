@@ -99,12 +99,10 @@ class ConvertingOnnxModel(OnnxModel):
         if self._text:
             inputs = {name: as_text(array) if name in self._text else array for name, array in inputs.items()}
         answer = super().predict(inputs)
-        return {
-            name: _unzip(value) if name in self._zipmaps else canonical(value) for name, value in answer.items()
-        }
+        return {name: _unzip(value) if name in self._zipmaps else canonical(value) for name, value in answer.items()}
 
 
-def _unzip(rows: Sequence[Mapping[Any, float]]) -> Array:
+def _unzip(rows: Any) -> Array:
     """What a ZipMap wrapped into a dict a row, as the matrix it was."""
     return np.array([list(row.values()) for row in rows], dtype=np.float32)
 

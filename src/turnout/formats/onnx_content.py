@@ -95,6 +95,7 @@ def _check_external(artifact: Artifact, directory: Path, location: str) -> None:
     if not location or "\0" in location or parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
         raise LoadFailed(refused + "which is outside the model's directory; refused")
     at = directory
+    mode = os.lstat(at)
     for part in parts.parts:
         at = at / part
         try:

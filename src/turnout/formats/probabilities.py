@@ -1,4 +1,4 @@
-"""What the boosting libraries' raw answers become: `label` and `probabilities` for classes, `prediction` for numbers."""
+"""What the boosting libraries' raw answers become: `label` and `probabilities` for classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Walks the fields of a protobuf message without its schema, so that an ONNX file is judged before any library reads it."""
+"""Walks the fields of a protobuf message without its schema, so that a file is judged before any library reads it."""
 
 from __future__ import annotations
 

@@ -46,13 +46,15 @@ class Python:
         example = options.example if options.example is not None else _attribute(subject, module, "example")
         if example is None:
             example = example_of(artifact, options)
-        signature = options.signature or _signature(subject, module, label)
+        signature = (options.signature and replace(options.signature, source="user")) or _signature(
+            subject, module, label
+        )
         if signature is None and example is not None:
             signature = _named_by_parameters(from_example(_tensors(example, wanted)), wanted)
         signature = signature or declared_inputs(artifact, options)
         if signature is None:
             raise LoadFailed(
-                f"{label} does not say what it takes. Give it a `signature` attribute (turnout.core.signature.Signature), "
+                f"{label} does not say what it takes. Give it a `signature` (turnout.core.signature.Signature), "
                 "an `example` attribute, or an input example (--example rows.json)"
             )
         call = _caller(predict, wanted, signature, is_function=predict is subject, label=label)
@@ -73,7 +75,7 @@ class PythonModel:
         self._text = frozenset(s.name for s in signature.inputs if s.datatype == "BYTES" and s.text)
 
     def predict(self, inputs: Tensors) -> Tensors:
-        """The object's answer as named arrays. Raises InvalidOutput where it is no answer; else what the object raises."""
+        """The object's answer as named arrays. Raises InvalidOutput where it is none, and what the object raises."""
         if self._text:
             inputs = {name: as_text(array) if name in self._text else array for name, array in inputs.items()}
         return self._named(self._call(inputs))
@@ -147,7 +149,12 @@ def _named_by_parameters(signature: Signature, wanted: Sequence[inspect.Paramete
 
 
 def _caller(
-    predict: Callable[..., Any], wanted: Sequence[inspect.Parameter], signature: Signature, *, is_function: bool, label: str
+    predict: Callable[..., Any],
+    wanted: Sequence[inspect.Parameter],
+    signature: Signature,
+    *,
+    is_function: bool,
+    label: str,
 ) -> Callable[[Tensors], Any]:
     """How the inputs reach the object: as one dict, or each array under its parameter's name."""
     names = [spec.name for spec in signature.inputs]

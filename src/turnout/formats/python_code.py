@@ -28,7 +28,9 @@ def find(artifact: Artifact) -> tuple[Any, ModuleType]:
         found: Any = module
         for part in artifact.attribute.split("."):
             if not hasattr(found, part):
-                raise LoadFailed(f"{artifact.given}: {module.__name__} has no {artifact.attribute!r}; it has {_public(module)}")
+                raise LoadFailed(
+                    f"{artifact.given}: {module.__name__} has no {artifact.attribute!r}; it has {_public(module)}"
+                )
             found = getattr(found, part)
         return found, module
     for name in ATTRIBUTES:
@@ -48,7 +50,11 @@ def _is_model_class(value: Any, module: ModuleType) -> bool:
 
 
 def _public(module: ModuleType) -> str:
-    names = [n for n, v in vars(module).items() if not n.startswith("_") and getattr(v, "__module__", None) == module.__name__]
+    names = [
+        n
+        for n, v in vars(module).items()
+        if not n.startswith("_") and getattr(v, "__module__", None) == module.__name__
+    ]
     return ", ".join(names[:10]) or "nothing of its own"
 
 
@@ -60,7 +66,11 @@ def _import(artifact: Artifact) -> ModuleType:
         path = artifact.file / FILE if artifact.is_directory else artifact.file
         path = path.resolve()
         _add_path(path.parent)
-        name = path.stem if path.stem.isidentifier() and path.stem not in sys.modules else f"turnout_model_{path.parent.name}"
+        name = (
+            path.stem
+            if path.stem.isidentifier() and path.stem not in sys.modules
+            else f"turnout_model_{path.parent.name}"
+        )
         described = importlib.util.spec_from_file_location(name, path)
         if described is None or described.loader is None:
             raise LoadFailed(f"{artifact.label} is not a Python file")
@@ -115,7 +125,7 @@ def predict_of(found: Any, label: str) -> Callable[..., Any]:
     if not callable(predict):
         predict = found
     if not callable(predict):
-        raise LoadFailed(f"{label} is a {type(found).__name__}: a model is a function, or a class with predict(self, inputs)")
+        raise LoadFailed(f"{label} is a {type(found).__name__}: a model is a function, or a class with predict")
     _refuse_async(predict, f"{label}: {getattr(predict, '__name__', type(predict).__name__)}")
     return predict  # type: ignore[no-any-return]
 

@@ -70,7 +70,9 @@ def specs_of_example(example: Tensors) -> tuple[TensorSpec, ...]:
     return tuple(spec_of(name, canonical(a), batched=len(rows) == 1 and -1 not in rows) for name, a in arrays.items())
 
 
-def outputs_of(answer: Tensors, rows: int | None, columns: Mapping[str, tuple[str, ...]] | None = None) -> tuple[TensorSpec, ...]:
+def outputs_of(
+    answer: Tensors, rows: int | None, columns: Mapping[str, tuple[str, ...]] | None = None
+) -> tuple[TensorSpec, ...]:
     """The outputs of an answer to `rows` rows (None: not batched). Raises LoadFailed where a row count is off."""
     found = []
     for name, array in answer.items():
@@ -110,7 +112,9 @@ def with_outputs(
     return replace(signature, outputs=outputs)
 
 
-def _freed(outputs: tuple[TensorSpec, ...], signature: Signature, predict: Predict, rows: int) -> tuple[TensorSpec, ...]:
+def _freed(
+    outputs: tuple[TensorSpec, ...], signature: Signature, predict: Predict, rows: int
+) -> tuple[TensorSpec, ...]:
     """The outputs with those sizes free that change when the free sizes of the inputs do."""
     try:
         answer = predict(example_rows(signature.inputs, rows if signature.batched else rows + 1, free=2 * FREE))
@@ -158,7 +162,8 @@ def rows_are_independent(inputs: Sequence[TensorSpec], predict: Predict) -> bool
     for name, array in together.items():
         if array.shape != apart[name].shape or array.shape[0] != 2:
             return False
-        if array.dtype.kind == "f" and np.array_equal(array, repeated[name], equal_nan=True):
-            if not np.allclose(array, apart[name], rtol=1e-2, atol=1e-4, equal_nan=True):
-                return False  # and where a second run differs, the model is random: nothing follows
+        # Where a second run differs, the model is random, and nothing follows.
+        steady = array.dtype.kind == "f" and np.array_equal(array, repeated[name], equal_nan=True)
+        if steady and not np.allclose(array, apart[name], rtol=1e-2, atol=1e-4, equal_nan=True):
+            return False
     return True

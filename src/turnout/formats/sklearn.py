@@ -105,5 +105,5 @@ def _explained(artifact: Artifact, failure: LoadFailed) -> LoadFailed:
             "notebook or script must be in a module that can be imported; or the library's version differs"
         )
     if isinstance(cause, (EOFError, pickle.UnpicklingError)):
-        return LoadFailed(f"{artifact.label}: the pickle is cut off or damaged ({cause or type(cause).__name__})")
+        return LoadFailed(f"{artifact.label}: the pickle is cut off or damaged ({str(cause) or type(cause).__name__})")
     return failure

@@ -1,4 +1,4 @@
-"""Which columns a fitted scikit-learn estimator takes, and which of them are text; found in the estimator's own state."""
+"""Which columns a fitted scikit-learn estimator takes, and which of them are text, from its own state."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _kinds(step: Any, labels: Sequence[str], depth: int) -> Iterator[tuple[str, 
     step = first_step(step)
     if hasattr(step, "transformers_"):
         for _, inner, chosen in step.transformers_:
-            picked = [label for label in _pick(chosen, labels)]
+            picked = _pick(chosen, labels)
             if isinstance(inner, str):
                 if inner == "passthrough":
                     yield from ((label, NUMBER, None) for label in picked)
@@ -117,7 +117,7 @@ def _pick(chosen: Any, labels: Sequence[str]) -> Sequence[str]:
 
 
 def _own_kinds(step: Any, labels: Sequence[str]) -> Iterator[tuple[str, str, Any]]:
-    """The kinds from a step's fitted state: categories, filled-in values, or else numbers where it is scikit-learn's own."""
+    """The kinds from a step's fitted state: categories, filled-in values, or numbers where it is scikit-learn's."""
     name, module = type(step).__name__, type(step).__module__
     categories = getattr(step, "categories_", None)
     filled = getattr(step, "statistics_", None)
@@ -145,6 +145,6 @@ def works_on_frames(step: Any) -> bool:
 def _takes_numbers(step: Any, module: str) -> bool:
     if getattr(step, "is_categorical_", None) is not None and getattr(step, "_preprocessor", None) is not None:
         return False  # histogram boosting fitted on categories: text or codes, its state does not say which
-    return module.startswith(("sklearn.", "xgboost.", "lightgbm.", "catboost.", "imblearn.", "skl2onnx.")) or not hasattr(
-        step, "feature_names_in_"
-    )
+    return module.startswith(
+        ("sklearn.", "xgboost.", "lightgbm.", "catboost.", "imblearn.", "skl2onnx.")
+    ) or not hasattr(step, "feature_names_in_")

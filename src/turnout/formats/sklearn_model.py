@@ -18,7 +18,13 @@ from turnout.formats.table import FP64, Table
 
 #: Classifiers whose `predict` is, by their own code, the class of the largest `predict_proba`.
 _BY_PROBABILITY = frozenset(
-    {"RandomForestClassifier", "ExtraTreesClassifier", "DecisionTreeClassifier", "ExtraTreeClassifier", "BaggingClassifier"}
+    {
+        "RandomForestClassifier",
+        "ExtraTreesClassifier",
+        "DecisionTreeClassifier",
+        "ExtraTreeClassifier",
+        "BaggingClassifier",
+    }
 )
 _DEPTH = 8
 
@@ -82,7 +88,9 @@ def plain(value: Any) -> Array:
     return canonical(array)
 
 
-def build(estimator: Any, inputs: Inputs, signature: Signature, label: str, *, example: Tensors | None, threads: int) -> SklearnModel:
+def build(
+    estimator: Any, inputs: Inputs, signature: Signature, label: str, *, example: Tensors | None, threads: int
+) -> SklearnModel:
     """The model for an estimator whose input signature is known. Raises LoadFailed if it cannot answer."""
     _set_threads(estimator, threads)
     table = Table(signature.inputs, inputs.features)
@@ -98,7 +106,9 @@ def build(estimator: Any, inputs: Inputs, signature: Signature, label: str, *, e
     return model
 
 
-def _outputs(estimator: Any, label: str) -> tuple[Callable[[Any], Any] | None, dict[str, Callable[[Any], Any]], dict[str, tuple[str, ...]]]:
+def _outputs(
+    estimator: Any, label: str
+) -> tuple[Callable[[Any], Any] | None, dict[str, Callable[[Any], Any]], dict[str, tuple[str, ...]]]:
     """What runs before the last step, the outputs by name, and the names of their columns."""
     prepare = None
     last = estimator
@@ -171,7 +181,9 @@ def _column_names(classes: Any) -> tuple[str, ...]:
     return ()
 
 
-def _converter(estimator: Any, inputs: Inputs, signature: Signature, table: Table, label: str) -> Callable[[Tensors], Any]:
+def _converter(
+    estimator: Any, inputs: Inputs, signature: Signature, table: Table, label: str
+) -> Callable[[Tensors], Any]:
     """How tensors become what the estimator was fitted on: an array, a list of texts, or a data frame."""
     if not inputs.width:
         return table.text if table.has_text and table.single else lambda tensors: table.matrix(tensors, FP64)

@@ -24,7 +24,9 @@ def column(name: str, datatype: str) -> TensorSpec:
     return TensorSpec(name, datatype, (-1,), (name,))
 
 
-def fitted(declared: Signature | None, own: Signature | None, features: Sequence[str], width: int, label: str) -> Signature:
+def fitted(
+    declared: Signature | None, own: Signature | None, features: Sequence[str], width: int, label: str
+) -> Signature:
     """The signature to serve: the declared one if it fits the model's features, else the model's own.
 
     Plain number columns said by an example or a file are the model's own table; what the user says stands.
@@ -33,7 +35,7 @@ def fitted(declared: Signature | None, own: Signature | None, features: Sequence
     if declared is None:
         if own is None:
             raise LoadFailed(
-                f"{label} does not say which columns of which type it takes. Give an input example (--example rows.json, "
+                f"{label} does not say which columns of which type it takes. Give an input example (--example FILE, "
                 "or input_example.json beside the model) or a signature"
             )
         return own
@@ -49,9 +51,9 @@ def fitted(declared: Signature | None, own: Signature | None, features: Sequence
     names = [spec.name for spec in declared.inputs]
     if len(names) != width and not set(features) & set(names):
         raise LoadFailed(f"{label} takes {width} columns; the signature or example has {len(names)}")
-    if features and (lacking := [name for name in features if name not in names]):
-        if own is None or not {spec.name for spec in own.inputs} <= set(names):
-            raise LoadFailed(f"{label}: the signature or example lacks the columns {', '.join(map(repr, lacking[:8]))}")
+    lacking = [name for name in features if name not in names]
+    if lacking and (own is None or not {spec.name for spec in own.inputs} <= set(names)):
+        raise LoadFailed(f"{label}: the signature or example lacks the columns {', '.join(map(repr, lacking[:8]))}")
     if declared.source == "user":
         return declared
     if own is not None:
@@ -59,7 +61,10 @@ def fitted(declared: Signature | None, own: Signature | None, features: Sequence
             own = replace(own, inputs=(replace(own.inputs[0], columns=tuple(names)),))
         return replace(own, source=declared.source)
     order = list(features) or names
-    return replace(declared, inputs=tuple(sorted((s for s in declared.inputs if s.name in order), key=lambda s: order.index(s.name))))
+    return replace(
+        declared,
+        inputs=tuple(sorted((s for s in declared.inputs if s.name in order), key=lambda s: order.index(s.name))),
+    )
 
 
 class Table:

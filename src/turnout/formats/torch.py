@@ -1,4 +1,4 @@
-"""PyTorch models: TorchScript archives and `torch.export` programs (.pt2). `torch.load` is never called here without weights_only."""
+"""PyTorch models: TorchScript archives and `torch.export` programs (.pt2). `torch.load` is not called."""
 
 from __future__ import annotations
 
@@ -58,11 +58,13 @@ class Torch:
 
 
 class TorchModel:
-    """Runs a module in inference mode. One tensor is the output `output`; tuples are numbered, dicts keep their names."""
+    """Runs a module in inference mode. One tensor is `output`; tuples are numbered, dicts keep their names."""
 
     __slots__ = ("_call", "_inference", "_limit", "_numpy", "_order", "signature")
 
-    def __init__(self, torch: Any, signature: Signature, call: Callable[[Sequence[Any]], Any], limit: int | None) -> None:
+    def __init__(
+        self, torch: Any, signature: Signature, call: Callable[[Sequence[Any]], Any], limit: int | None
+    ) -> None:
         self.signature = signature
         self._call = call
         self._inference = torch.inference_mode
@@ -112,7 +114,9 @@ def _script(torch: Any, artifact: Artifact, options: LoadOptions) -> TorchModel:
     arguments = [argument for argument in module.forward.schema.arguments[1:] if argument.default_value is None]
     foreign = [a.name for a in arguments if str(a.type) != "Tensor"]
     if foreign:
-        raise LoadFailed(f"{artifact.label}: the inputs {', '.join(foreign)} are not tensors; wrap the module in one of tensors")
+        raise LoadFailed(
+            f"{artifact.label}: the inputs {', '.join(foreign)} are not tensors; wrap the module in one of tensors"
+        )
     names = [argument.name for argument in arguments]
     declared = declared_inputs(artifact, options)
     signature = script_inputs(torch, module, names) if declared is None else _renamed(declared, names, artifact)
@@ -143,7 +147,9 @@ def _exported(torch: Any, artifact: Artifact, options: LoadOptions) -> TorchMode
         check_exported(torch, artifact, data)
     program = torch.export.load(io.BytesIO(data))
     own, limit, positional = exported_signature(program, artifact.label)
-    signature = own if options.signature is None else _renamed(options.signature, [s.name for s in own.inputs], artifact)
+    signature = (
+        own if options.signature is None else _renamed(options.signature, [s.name for s in own.inputs], artifact)
+    )
     module = program.module()
     keywords = [spec.name for spec in own.inputs][positional:]
 

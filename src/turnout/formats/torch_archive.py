@@ -1,4 +1,4 @@
-"""What a torch archive is, from its member names, and whether a `torch.export` archive holds a pickle that may run code."""
+"""What a torch archive is, from its member names, and whether it holds a pickle that may run code."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def check_exported(torch: Any, artifact: Artifact, data: bytes) -> None:
         for entry in entries:
             inner = entry.filename.partition("/")[2]
             if inner.startswith("data/aotinductor/"):
-                raise LoadFailed(f"{artifact.label} holds compiled native code (AOTInductor); save it with torch.export.save")
+                raise LoadFailed(f"{artifact.label} holds compiled code; use torch.export.save")
             if inner.startswith("data/constants/") and not inner.endswith(".json") and "tensor_" not in inner:
                 raise _refused(artifact, "a constant that is a pickled object")
             if inner.startswith(("data/weights/", "data/constants/")) and inner.endswith(".pt"):
@@ -70,7 +70,9 @@ def check_exported(torch: Any, artifact: Artifact, data: bytes) -> None:
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, artifact: Artifact) -> bytes:
     if entry.file_size > _CONFIG_BYTES:
-        raise LoadFailed(f"{artifact.label}: {entry.filename.rpartition('/')[2]} is larger than {_CONFIG_BYTES >> 20} MiB")
+        raise LoadFailed(
+            f"{artifact.label}: {entry.filename.rpartition('/')[2]} is larger than {_CONFIG_BYTES >> 20} MiB"
+        )
     return archive.read(entry)
 
 

@@ -22,7 +22,7 @@ _TYPES = {
 
 
 def exported_signature(program: Any, label: str) -> tuple[Signature, int | None, int]:
-    """The signature of an ExportedProgram without outputs, the most rows it takes, and how many inputs are positional."""
+    """An ExportedProgram's signature without outputs, the most rows it takes, and how many inputs have no keyword."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     specs: list[TensorSpec] = []
     firsts: set[str] = set()
@@ -31,7 +31,9 @@ def exported_signature(program: Any, label: str) -> tuple[Signature, int | None,
         value = values.get(name) if isinstance(name, str) else None
         datatype = _TYPES.get(str(getattr(value, "dtype", "")).removeprefix("torch."))
         if value is None or datatype is None:
-            raise LoadFailed(f"{label}: the input {name!r} is not a tensor of a plain type; export a module that takes such")
+            raise LoadFailed(
+                f"{label}: the input {name!r} is not a tensor of a plain type; export a module that takes such"
+            )
         specs.append(TensorSpec(str(name), datatype, tuple(s if isinstance(s, int) else -1 for s in value.shape)))
         firsts.add(str(value.shape[0]) if len(value.shape) else "")
         if len(value.shape) and not isinstance(value.shape[0], int):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-_TYPED = {
+_TYPED: dict[int, np.dtype[Any]] = {
     ord("i"): np.dtype(">i1"),
     ord("U"): np.dtype(">u1"),
     ord("I"): np.dtype(">i2"),
@@ -16,8 +16,7 @@ _TYPED = {
     ord("d"): np.dtype(">f4"),
     ord("D"): np.dtype(">f8"),
 }
-_SINGLE = {mark: struct.Struct(">" + {"i1": "b", "u1": "B", "i2": "h", "i4": "i", "i8": "q", "f4": "f", "f8": "d"}[d.str[1:]])
-           for mark, d in _TYPED.items()}
+_SINGLE = {mark: struct.Struct(">" + dtype.char.replace("l", "q")) for mark, dtype in _TYPED.items()}
 _PLAIN = {ord("Z"): None, ord("T"): True, ord("F"): False}
 _DEPTH = 64
 

@@ -118,10 +118,8 @@ def _runner(xgboost: Any, booster: Any, config: dict[str, Any], kind: str) -> Ca
     best = attributes.get("best_iteration") if "scikit_learn" in attributes else None
     trees = (0, int(best) + 1) if best is not None else (0, 0)
     if config["gradient_booster"].get("name") == "gblinear":
-        return lambda rows: booster.predict(  # type: ignore[no-any-return]
+        return lambda rows: booster.predict(
             xgboost.DMatrix(rows), output_margin=kind == "margin", validate_features=False
         )
     predict = booster.inplace_predict
-    return lambda rows: predict(  # type: ignore[no-any-return]
-        rows, iteration_range=trees, predict_type=kind, validate_features=False
-    )
+    return lambda rows: predict(rows, iteration_range=trees, predict_type=kind, validate_features=False)

@@ -32,7 +32,11 @@ def check_model(data: bytes, *, is_json: bool) -> None:
     _check_score(settings.get("base_score"), groups)
     for key in ("feature_names", "feature_types"):
         names = learner.get(key) or []
-        if not isinstance(names, list) or (names and len(names) != features) or any(not isinstance(n, str) for n in names):
+        if (
+            not isinstance(names, list)
+            or (names and len(names) != features)
+            or any(not isinstance(n, str) for n in names)
+        ):
             raise Unsound(f"{key} does not name {features} features")
     booster = _object(learner.get("gradient_booster"), "gradient_booster")
     name = booster.get("name")
