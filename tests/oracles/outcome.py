@@ -92,6 +92,8 @@ def _http_outcome(case: Case, answer: Answer) -> Outcome:
         return fact | _refusal(document)
     if isinstance(document, dict) and isinstance(document.get("outputs"), list) and "model_name" in document:
         document = _tensors(document, b"")
+    if isinstance(document, list):
+        document = sorted(document, key=lambda entry: str(entry.get("name")))
     return fact | {"body": document}
 
 
@@ -165,7 +167,10 @@ def _grpc_outcome(case: Case, answer: Answer) -> Outcome:
     message = getattr(service_pb2, f"{method}Response")()
     message.ParseFromString(answer.body)
     if method != "ModelInfer":
-        return {"code": "OK", "body": json_format.MessageToDict(message, preserving_proto_field_name=True)}
+        document = json_format.MessageToDict(message, preserving_proto_field_name=True)
+        if "models" in document:
+            document["models"].sort(key=lambda entry: entry["name"])
+        return {"code": "OK", "body": document}
     return {"code": "OK", "body": _grpc_tensors(message)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..case import Case
 from . import (
+    extensions,
     grpc_calls,
     grpc_rules,
     mlflow,
@@ -23,6 +24,7 @@ CASES: tuple[Case, ...] = (
     *rest_json.CASES,
     *rest_binary.CASES,
     *rest_encoding.CASES,
+    *extensions.CASES,
     *grpc_calls.CASES,
     *grpc_rules.CASES,
     *v1.CASES,

@@ -8,6 +8,8 @@ from typing import Any
 SIMPLE = "/v2/models/simple/infer"
 ROW = list(range(16))
 ONES = [1] * 16
+#: Rows for `tiny` whose probabilities are 0.5 and 0.5, 0 and 1: the same in every arithmetic.
+TINY_ROWS = [[0.0, 0.0, 0.0, -0.5], [200.0, 0.0, 0.0, -0.5]]
 
 
 def tensor(name: str, datatype: str, shape: list[Any], data: Any, **more: Any) -> dict[str, Any]:

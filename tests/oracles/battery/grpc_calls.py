@@ -8,6 +8,7 @@ from typing import Any
 from tritonclient.grpc import service_pb2 as pb
 
 from ..case import Case, grpc
+from .bodies import TINY_ROWS
 from .grpc_bodies import FIELDS, INFER, SERVICE, identity, request, simple_raw, simple_typed, tensor
 from .rest_binary import _TYPES as RAW
 from .rest_binary import text_blob
@@ -106,7 +107,7 @@ CASES: tuple[Case, ...] = (
          request("vector", [tensor("INPUT0", "FP32", [3])], struct.pack("<3f", 1, 2, 3))),
     grpc("grpc infer: no row axis, empty", INFER, request("vector", [tensor("INPUT0", "FP32", [0])], b"")),
     grpc("grpc infer: two outputs of two types", INFER,
-         request("tiny", [tensor("x", "FP32", [2, 4])], struct.pack("<8f", 1, 2, 3, 4, 4, -3, 2, 1))),
+         request("tiny", [tensor("x", "FP32", [2, 4])], struct.pack("<8f", *TINY_ROWS[0], *TINY_ROWS[1]))),
     grpc("grpc infer: a model that raises", INFER, request("raises", [tensor("x", "FP32", [1, 1])], b"\0\0\0\0")),
     grpc("grpc infer: inputs in the other order", INFER,
          request("simple", [tensor("INPUT1", "INT32", [1, 16]), tensor("INPUT0", "INT32", [1, 16])],

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
 
 from ..case import Case, http
 
@@ -70,6 +74,13 @@ _BODIES: dict[str, Any] = {
 _CSV = "a,b,c,d\n1.0,2.0,3.0,4.0\n0.0,0.5,-1.0,2.0\n"
 
 
+def _parquet() -> bytes:
+    sink = io.BytesIO()
+    table = pa.table({name: [row[at] for row in _ROWS] for at, name in enumerate(_COLUMNS)})
+    parquet.write_table(table, sink)
+    return sink.getvalue()
+
+
 def _mlflow(name: str, method: str, target: str, body: Any = b"", **more: Any) -> Case:
     return http(f"mlflow: {name}", method, target, body, oracles=("mlflow",), follows="mlflow", **more)
 
@@ -105,6 +116,8 @@ CASES: tuple[Case, ...] = (
     _typed("csv empty", "text/csv", ""),
     _typed("csv ragged", "text/csv", "a,b,c,d\n1.0,2.0,3.0,4.0,5.0,6.0\n1.0\n"),
     _typed("csv broken utf-8", "text/csv", b"a,b,c,d\n\xff\xfe,2,3,4\n"),
+    _typed("parquet", "application/vnd.apache.parquet", _parquet()),
+    _typed("parquet that is not", "application/vnd.apache.parquet", _CSV),
     _typed("plain text", "text/plain", "hello"),
     _typed("no content type", "", {"dataframe_split": _SPLIT}),
     _typed("xml", "application/xml", "<a/>"),

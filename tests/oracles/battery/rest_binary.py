@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from ..case import HEADER_LENGTH, Case, http
-from .bodies import ONES, ROW, SIMPLE, identity_path, simple, tensor
+from .bodies import ONES, ROW, SIMPLE, TINY_ROWS, identity_path, simple, tensor
 
 Header = dict[str, Any]
 ROW_BYTES = struct.pack("<16i", *ROW)
@@ -168,9 +168,9 @@ CASES: tuple[Case, ...] = (
     framed("BYTES, one element too few", _BYTES, one("BYTES", [1, 2], text_blob(b"a")), text_blob(b"a")),
     framed("BYTES, one element too many", _BYTES, one("BYTES", [1, 1], text_blob(b"a", b"b")), text_blob(b"a", b"b")),
     framed("two outputs of two types", "/v2/models/tiny/infer",
-           {"inputs": [blob("x", "FP32", [1, 4], 16)], **ALL_BINARY}, struct.pack("<4f", 1, 2, 3, 4)),
+           {"inputs": [blob("x", "FP32", [1, 4], 16)], **ALL_BINARY}, struct.pack("<4f", *TINY_ROWS[1])),
     framed("mixed with JSON outputs of two types", "/v2/models/tiny/infer",
-           {"inputs": [tensor("x", "FP32", [1, 4], [1, 2, 3, 4])],
+           {"inputs": [tensor("x", "FP32", [1, 4], TINY_ROWS[1])],
             "outputs": [{"name": "label"}, {"name": "probabilities", "parameters": {"binary_data": True}}]}, b""),
     http("raw: one tensor", "POST", "/v2/models/vector/infer", struct.pack("<3f", 1, 2, 3),
          headers=[("Content-Type", BINARY_TYPE), (HEADER_LENGTH, "0")]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..case import Case, http
-from .bodies import ONES, ROW, SIMPLE, identity, identity_path, simple, tensor
+from .bodies import ONES, ROW, SIMPLE, TINY_ROWS, identity, identity_path, simple, tensor
 
 _VALUES: dict[str, list[Any]] = {
     "BOOL": [True, False, True],
@@ -127,7 +127,7 @@ CASES: tuple[Case, ...] = (
     http("infer: no row axis", "POST", "/v2/models/vector/infer", identity("FP32", [3], [1, 2.5, -0.0])),
     http("infer: no row axis, empty", "POST", "/v2/models/vector/infer", identity("FP32", [0], [])),
     http("infer: two outputs of two types", "POST", "/v2/models/tiny/infer",
-         {"inputs": [tensor("x", "FP32", [2, 4], [[1, 2, 3, 4], [4, -3, 2, 1]])]}),
+         {"inputs": [tensor("x", "FP32", [2, 4], TINY_ROWS)]}),
     http("infer: a model that raises", "POST", "/v2/models/raises/infer",
          {"inputs": [tensor("x", "FP32", [1, 1], [1.0])]}),
     http("infer: sums that overflow", "POST", SIMPLE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..case import Case, http
+from .bodies import TINY_ROWS
 
 PREDICT = "/v1/models/linear:predict"
 _ROWS = [[1.0, 2.0, 3.0, 4.0], [0.0, 0.5, -1.0, 2.0]]
@@ -51,6 +52,9 @@ _PATHS: tuple[tuple[str, str, str], ...] = (
     ("model", "GET", "/v1/models/linear"),
     ("model with a slash", "GET", "/v1/models/linear/"),
     ("model, unknown", "GET", "/v1/models/nobody"),
+    ("version", "GET", "/v1/models/linear/versions/1"),
+    ("version, unknown", "GET", "/v1/models/linear/versions/9"),
+    ("signature", "GET", "/v1/models/linear/metadata"),
     ("get predict", "GET", PREDICT),
     ("put predict", "PUT", PREDICT),
 )
@@ -63,10 +67,13 @@ def _v1(name: str, method: str, target: str, body: Any = b"", **more: Any) -> Ca
 CASES: tuple[Case, ...] = (
     *(_v1(f"path {name}", method, target) for name, method, target in _PATHS),
     *(_v1(name, "POST", PREDICT, body) for name, body in _BODIES.items()),
-    _v1("two outputs", "POST", "/v1/models/tiny:predict", {"instances": [[1.0, 2.0, 3.0, 4.0], [4.0, -3.0, 2.0, 1.0]]}),
+    _v1("two outputs", "POST", "/v1/models/tiny:predict", {"instances": TINY_ROWS}),
+    _v1("digits of an FP32", "POST", "/v1/models/identity_fp32:predict", {"instances": [[0.1]]}),
     _v1("a model that raises", "POST", "/v1/models/raises:predict", {"instances": [[1.0]]}),
     _v1("unknown model", "POST", "/v1/models/nobody:predict", {"instances": _ROWS}),
     _v1("encoded name", "POST", "/v1/models/line%61r:predict", {"instances": _ROWS}),
+    _v1("with a version", "POST", "/v1/models/linear/versions/1:predict", {"instances": _ROWS}),
+    _v1("with an unknown version", "POST", "/v1/models/linear/versions/9:predict", {"instances": _ROWS}),
     _v1("unknown verb", "POST", "/v1/models/linear:guess", {"instances": _ROWS}),
     _v1("explain", "POST", "/v1/models/linear:explain", {"instances": _ROWS}),
     _v1("no verb", "POST", "/v1/models/linear", {"instances": _ROWS}),

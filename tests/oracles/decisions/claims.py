@@ -72,7 +72,15 @@ _STRICTER = (
     *_each("unknown-coding-is-501", "status", want=501, got=200, cases=("encoding: *",)),
     *_each("unknown-coding-is-501", "status", want=501, got=422, cases=("encoding: *",), oracles=ML),
     *_each("unknown-coding-is-501", "status", want=501, got=400, cases=("encoding: *",), oracles=KS),
-    *_each("extensions-not-offered", "status", ("parameters: sequence",), want=501, got=200),
+    *_each("extensions-not-offered", "status", ("parameters: sequence", "extensions: *"), want=501),
+    *_each("extensions-not-offered", "status", ("extensions: generate",), ML, want=404, got=422),
+    *_each("flags-are-booleans", "status", ("extensions: index, ready is a word",), ML, want=400, got=200),
+    *_each("repository-index", "status", ("extensions: index*",), KS, got=404),
+    *_each("repository-index", "status", ("grpc extensions: index*",), KS, got="UNIMPLEMENTED"),
+    *_narrower("repository-index", 422, "extensions: index", oracles=ML),
+    *_each("repository-index", "body", ("extensions: index*",), ML),
+    *_each("repository-index", "body/models", ("grpc extensions: index*",), ML),
+    *_each("extensions-not-offered", "status", ("grpc extensions: *",), want="UNIMPLEMENTED"),
 )  # fmt: skip
 
 _WIDER = (
@@ -127,7 +135,9 @@ _EXTRA = (
     *_each("answers-carry-no-extras", "body/outputs/*/parameters"),
     *_each("ids-are-echoed-only", "body/id", want="(absent)"),
     *_each("versions-are-listed", "body/model_version", oracles=KS, want="1"),
-    *_each("asked-outputs-only", "body/outputs/OUTPUT*", ("outputs: *", "grpc infer: *"), want="(absent)"),
+    *_each(
+        "asked-outputs-only", "body/outputs/OUTPUT*", ("outputs: *", "grpc infer: *", "extensions: *"), want="(absent)"
+    ),
     *_each("shapes-come-as-they-are", "body/outputs/*/shape", oracles=ML),
     *_each("grpc-answers-are-raw", "body/outputs/*/raw", oracles=ML),
     *_each("accept-encoding-is-heeded", "encoding"),

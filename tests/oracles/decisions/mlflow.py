@@ -31,8 +31,6 @@ DECISIONS = (
              {"type": "text/plain;charset=utf-8", "body": __version__}, follows=ML),
     Decision("rows-without-names", ("mlflow: split without columns", "mlflow: instances", "mlflow: inputs"),
              _answered(49.5, 13.5), follows=ML),
-    Decision("mlflow-index-is-unused", ("mlflow: split with an index too short",
-                                        "mlflow: split with a member too many"), _answered(49.5, 13.5), follows=ML),
     Decision("rows-are-complete", ("mlflow: split ragged", "mlflow: records, one short", "mlflow: csv ragged"),
              _refused(), follows=ML),
     Decision("zero-rows-are-refused", ("mlflow: split no rows", "mlflow: csv only a head"), _refused(), follows=ML),

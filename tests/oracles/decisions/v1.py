@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..case import JSON_TYPE
-from ..ledger import ANY, Claim, Decision, Patch, refused
+from ..ledger import ANY, Claim, Decision, Patch, accepted, refused
 from ..outcome import Outcome
 
 V1 = ("kserve",)
@@ -17,14 +17,38 @@ def _refusal(fact: Outcome) -> bool:
     return bool(fact.get("status", 0) >= 400)
 
 
+_STATUS = [{"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]
+
+
+def _tensor(name: str, *sizes: str) -> dict[str, object]:
+    dimensions = [{"size": size, "name": ""} for size in sizes]
+    return {name: {"dtype": "DT_DOUBLE", "tensor_shape": {"dim": dimensions, "unknown_rank": False}, "name": name}}
+
+
+_SIGNATURE = {
+    "model_spec": {"name": "linear", "signature_name": "", "version": "1"},
+    "metadata": {
+        "signature_def": {
+            "signature_def": {
+                "serving_default": {
+                    "inputs": _tensor("x", "-1", "4"),
+                    "outputs": _tensor("score", "-1"),
+                    "method_name": "tensorflow/serving/predict",
+                }
+            }
+        }
+    },
+}
 _PAIR = (49.5, 13.5)
 
 DECISIONS = (
     Decision("refusals-are-json", ANY, {"type": JSON_TYPE, "body": "{error}"}, _refusal, V1),
     Decision("v1-status-of-both", ("v1: path model",),
-             {"body/model_version_status": [
-                 {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}]},
+             {"body/model_version_status": _STATUS}, follows=V1),
+    Decision("v1-versions", ("v1: path version",), accepted(name="linear", ready=True, model_version_status=_STATUS),
              follows=V1),
+    Decision("v1-versions", ("v1: path signature",), accepted(**_SIGNATURE), follows=V1),
+    Decision("v1-versions", ("v1: with a version",), _answered(*_PAIR), follows=V1),
     Decision("server-path-with-slash", ("v1: path model with a slash",), refused(404), follows=V1),
     Decision("v1-column-form", ("v1: inputs, column form",),
              {"body/predictions": None, "body/outputs": list(_PAIR)}, follows=V1),
@@ -46,9 +70,7 @@ DECISIONS = (
     Decision("numbers-that-are-none", ("v1: nan",), _answered(float("nan")), follows=V1),
     Decision("content-type-is-not-needed", ("v1: a content type of text", "v1: no content type"),
              _answered(*_PAIR), follows=V1),
-    Decision("floats-are-printed-short", ("v1: two outputs",),
-             {"body/predictions": [{"label": 0, "probabilities": [0.5926666, 0.4073334]},
-                                   {"label": 1, "probabilities": [1.1478768e-05, 0.9999885]}]}, follows=V1),
+    Decision("floats-are-printed-short", ("v1: digits of an FP32",), {"body/predictions": [[0.1]]}, follows=V1),
 )  # fmt: skip
 
 CLAIMS: tuple[Claim, ...] = ()
