@@ -10,7 +10,7 @@ from typing import cast
 
 from turnout.entrypoints.http.exchange import Exchange
 from turnout.entrypoints.http.head import Head
-from turnout.entrypoints.http.progress import Progress
+from turnout.entrypoints.http.progress import Progress, kernel_owes
 from turnout.entrypoints.http.responses import refusal
 from turnout.entrypoints.http.state import DoorState
 from turnout.entrypoints.http.syntax import Refusal, first_fault
@@ -319,15 +319,11 @@ class Connection(asyncio.Protocol):
         """Ends the connection where its client is too slow, or where nothing has happened on it for `idle_seconds`."""
         limits = self._state.limits
         unsent = self._transport.get_write_buffer_size()
-        if not unsent:
-            self._owed = None
-        elif self._owed is None:
-            self._owed = Progress(
-                now, self._written - unsent, limits.write_window_seconds, limits.write_bytes_per_second
-            )
-        elif self._owed.stalled(now, self._written - unsent):
+        if unsent and self._takes_nothing(now, self._written - unsent - kernel_owes(self._transport)):
             self._transport.abort()
             return
+        if not unsent:
+            self._owed = None
         if self._used:
             self._used = False
             self._since = now
@@ -348,3 +344,10 @@ class Connection(asyncio.Protocol):
                     self._transport.close()
         elif now - self._since > idle_seconds:
             self._transport.close()
+
+    def _takes_nothing(self, now: float, taken: int) -> bool:
+        if self._owed is None:
+            limits = self._state.limits
+            self._owed = Progress(now, taken, limits.write_window_seconds, limits.write_bytes_per_second)
+            return False
+        return self._owed.stalled(now, taken)

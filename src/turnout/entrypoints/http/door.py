@@ -20,8 +20,6 @@ from turnout.monitoring.record import Observer
 from turnout.protocols.http import RestProtocol
 
 _BACKLOG = 1024
-#: Bytes that the kernel takes of what was not yet sent. With more, a slow reader could not be told from a stalled one.
-_UNSENT_BYTES = 256 * 1024
 
 
 class HttpDoor:
@@ -151,8 +149,6 @@ def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:
 
 
 def _prepare(listening: socket.socket) -> None:
-    """Options that the accepted sockets inherit."""
+    """Options that the accepted sockets inherit, and what the event loop asks for."""
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
     listening.setblocking(False)

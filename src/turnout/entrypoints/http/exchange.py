@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from turnout.core.errors import Cancelled, Code, DeadlineExceeded, Failure
 from turnout.core.messages import Context, InferRequest, InferResponse
-from turnout.core.servable import ServedModel
+from turnout.core.servable import Servable, ServedModel
 from turnout.entrypoints.call import Call
 from turnout.entrypoints.http.compression import inflate
 from turnout.entrypoints.http.head import Head
@@ -20,6 +20,8 @@ from turnout.monitoring.record import RequestRecord
 from turnout.protocols.http import HttpRequest, HttpResponse, status_of
 
 _log = logging.getLogger("turnout")
+#: Bodies from this size on cost more to decode than the question whether they would be refused anyway.
+_DEAR_BYTES = 2048
 
 
 class ServerFailed(Failure):
@@ -78,8 +80,7 @@ class Exchange:
                 raise DeadlineExceeded("the deadline passed before the request was there")
             model = self.model = state.serving.find(head.name, head.version)
             servable = model.servable
-            refuse_now = getattr(servable, "refuse_now", None)
-            if refuse_now is not None and (refused := refuse_now(now + left)) is not None:
+            if len(body) > _DEAR_BYTES and (refused := self._refused(servable, now + left)) is not None:
                 raise refused
             if head.coding:
                 http = self.http = http._replace(body=inflate(body, head.coding, state.limits))
@@ -117,6 +118,12 @@ class Exchange:
                 response.batch_rows, head.request_id, self.line.peer, len(self.http.body), self.size,
             )
         )  # fmt: skip
+
+    @staticmethod
+    def _refused(servable: Servable, deadline: float) -> Failure | None:
+        """Why the servable would refuse, asked before a body is decoded that costs more than the question."""
+        refuse_now = getattr(servable, "refuse_now", None)
+        return None if refuse_now is None else refuse_now(deadline)
 
     def cancel(self) -> None:
         """Ends the prediction or the answer, if one is under way, because nobody waits for it any more."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 import httptools
 
@@ -210,12 +211,16 @@ def _frame(head: Head, http_1_1: bool, limits: HttpLimits) -> None:
         head.expects = head.length != 0
     if head.unread:
         return
-    connection = headers.get("connection", "").lower()
-    options = {option.strip(" \t") for option in connection.split(",")} if connection else ()
+    options = _options(headers.get("connection", ""))
     if "close" in options or not (http_1_1 or "keep-alive" in options):
         head.close = True
     elif not http_1_1:
         head.keep_alive_field = "keep-alive"
+
+
+@lru_cache(maxsize=256)
+def _options(connection: str) -> frozenset[str]:
+    return frozenset(option.strip(" \t") for option in connection.lower().split(","))
 
 
 def _check_transfer(transfer: str, length: str | None, http_1_1: bool) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import struct
+import termios
+
 
 class Progress:
     """An amount of bytes that has to grow by `rate` (bytes per second) over every `window` (seconds)."""
@@ -27,3 +32,17 @@ class Progress:
         """Opens a new window: what came before is forgotten, and so is time that was not the client's."""
         self._since = now
         self._amount = amount
+
+
+def kernel_owes(transport: asyncio.BaseTransport) -> int:
+    """Bytes of answers that the kernel has taken and the client has not. Zero where the system does not say.
+
+    Without it a slow reader would look stalled: the kernel takes megabytes at a time, and nothing in between.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return 0
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+    except OSError:
+        return 0
