@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from turnout.core.errors import ModelNotFound, VersionNotFound
 from turnout.core.servable import Servable, ServedModel, State
-from turnout.core.signature import Signature
 from turnout.runtime.batching import Batching
 
 
@@ -18,13 +17,9 @@ class LiveVersion:
         self.version = version
         self.format = format
         self.batching = batching
+        self.signature = batching.signature
         self.servable = servable
         self.reason = ""
-
-    @property
-    def signature(self) -> Signature:
-        """The version's signature."""
-        return self.batching.signature
 
     @property
     def state(self) -> State:
@@ -38,6 +33,7 @@ class Live:
     def __init__(self, expected: Sequence[str]) -> None:
         self._expected = tuple(expected)
         self._versions: dict[str, dict[str, LiveVersion]] = {}
+        self._newest: dict[str, LiveVersion] = {}
         self._draining = False
 
     @property
@@ -55,6 +51,7 @@ class Live:
     def add(self, version: LiveVersion) -> None:
         """Serves a version from now on."""
         self._versions.setdefault(version.name, {})[version.version] = version
+        self._newest[version.name] = version
 
     def models(self) -> Sequence[ServedModel]:
         """All versions, in the order in which they came."""
@@ -66,11 +63,11 @@ class Live:
 
     def find(self, name: str, version: str = "") -> LiveVersion:
         """The version asked for, or the newest one; the only model where no name is given."""
+        if not version and (newest := self._newest.get(name)) is not None:
+            return newest
         versions = self._versions.get(name)
         if versions is None:
             return self._without_name(name, version)
-        if not version:
-            return next(reversed(versions.values()))
         found = versions.get(version)
         if found is None:
             raise VersionNotFound(f"model {name!r} has no version {version!r}; there is {', '.join(versions)}")

@@ -40,6 +40,7 @@ from turnout.runtime.wire import Message, Wire
 
 logger = logging.getLogger("turnout")
 _WATCH_SECONDS = 0.05
+_GC_OBJECTS = 50_000
 
 
 class Router:
@@ -81,6 +82,7 @@ class Router:
         self._loop.add_signal_handler(signal.SIGTERM, self.drain)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GC_OBJECTS)  # requests leave no cycles behind; the default would look for them all the time
         await self._ended.wait()
         await self.http.close()
         await self.grpc.close()
@@ -173,9 +175,9 @@ class Router:
         for version in self.live.versions():
             labels = (version.name, version.version)
             batching = version.batching
-            yield Sample("turnout_queue_rows", labels, batching.queued_rows)
-            yield Sample("turnout_queue_bytes", labels, batching.queued_bytes)
-            yield Sample("turnout_queue_requests", labels, batching.queued_requests)
+            yield Sample("turnout_queue_rows", labels, batching.waiting.rows)
+            yield Sample("turnout_queue_bytes", labels, batching.waiting.nbytes)
+            yield Sample("turnout_queue_requests", labels, len(batching.waiting))
             yield Sample("turnout_model_ready", labels, float(bool(batching.places)))
         if self.name == "0":  # workers are everybody's: one router of several says them
             for model, number, worker, state, restarts, memory in self._workers:

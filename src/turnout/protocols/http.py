@@ -62,6 +62,7 @@ class UnsupportedMediaType(Failure):
 
     code = Code.INVALID_ARGUMENT
     fault = Fault.CALLER
+    fault = Fault.CALLER
 
 
 def status_of(failure: Failure) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from turnout.core.messages import Context, InferResponse
 from turnout.core.tensors import Tensors
 from turnout.runtime.reply import Reply
 
@@ -35,42 +37,32 @@ class BatchPolicy:
             raise ValueError("max_wait must not be negative and max_seconds must be above 0")
 
 
-class Answered:
-    """What an item is answered with."""
+class Item(Reply[InferResponse]):
+    """One request, or one part of an over-long one, while it waits and runs; whoever sent it awaits it.
 
-    __slots__ = ("batch_rows", "outputs", "predict_seconds", "queue_seconds")
+    `waiting` is True while its rows count as queued; `attempts` counts the workers that died with it inside.
+    """
 
-    def __init__(self, outputs: Tensors, queue_seconds: float, predict_seconds: float, batch_rows: int) -> None:
-        self.outputs = outputs
-        self.queue_seconds = queue_seconds
-        self.predict_seconds = predict_seconds
-        self.batch_rows = batch_rows
-
-
-class Item:
-    """One request, or one part of an over-long one, while it waits and runs."""
-
-    __slots__ = ("attempts", "deadline", "enqueued", "id", "inputs", "key", "nbytes", "reply", "rows", "waiting")
+    __slots__ = ("attempts", "deadline", "enqueued", "id", "inputs", "key", "nbytes", "rows", "waiting")
 
     def __init__(
         self,
+        loop: asyncio.AbstractEventLoop,
         inputs: Tensors,
         rows: int,
         nbytes: int,
-        deadline: float,
+        context: Context,
         enqueued: float,
         key: Key,
-        reply: Reply[Answered],
-        id: str,
     ) -> None:
+        super().__init__(loop)
         self.inputs = inputs
         self.rows = rows
         self.nbytes = nbytes
-        self.deadline = deadline
+        self.deadline = context.deadline
+        self.id = context.id
         self.enqueued = enqueued
         self.key = key
-        self.reply = reply
-        self.id = id
         self.attempts = 0
         self.waiting = True
 
@@ -157,7 +149,7 @@ def cut(queue: deque[Item], now: float, max_rows: int) -> Cut:
     rows = 0
     while queue:
         item = queue[0]
-        if item.reply.done():
+        if item.done():
             dropped.append(queue.popleft())
             continue
         if item.deadline <= now:

@@ -18,14 +18,17 @@ T = TypeVar("T")
 class Reply(Generic[T]):
     """Settled once, by `set_result`, `set_exception` or `cancel`; later settlings are ignored."""
 
-    __slots__ = ("_asyncio_future_blocking", "_callbacks", "_loop", "_problem", "_result", "_state")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_loop", "_more", "_problem", "_result", "_state")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._state = 0  # 0 pending, 1 result, 2 exception, 3 cancelled
         self._result: Any = None
         self._problem: BaseException | None = None
-        self._callbacks: list[tuple[Callable[[Any], object], Context | None]] | None = None
+        # Nearly always there is one waiter, so the first has a place of its own and the others a list.
+        self._callback: Callable[[Any], object] | None = None
+        self._context: Context | None = None
+        self._more: list[tuple[Callable[[Any], object], Context | None]] | None = None
         self._asyncio_future_blocking = False
 
     def __repr__(self) -> str:
@@ -69,16 +72,19 @@ class Reply(Generic[T]):
         """Calls back with this reply when it is settled; soon, if it is already."""
         if self._state:
             self._loop.call_soon(callback, self, context=context)
-        elif self._callbacks is None:
-            self._callbacks = [(callback, context)]
+        elif self._callback is None:
+            self._callback = callback
+            self._context = context
         else:
-            self._callbacks.append((callback, context))
+            self._more = [*(self._more or ()), (callback, context)]
 
     def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
         """Forgets a callback; returns how many there were."""
-        before = self._callbacks or []
-        self._callbacks = [pair for pair in before if pair[0] != callback]
-        return len(before) - len(self._callbacks)
+        waiters = self._take_waiters()
+        kept = [pair for pair in waiters if pair[0] != callback]
+        for known, context in kept:
+            self.add_done_callback(known, context=context)
+        return len(waiters) - len(kept)
 
     def set_result(self, result: T) -> None:
         """Settles it and wakes the waiter now."""
@@ -100,14 +106,22 @@ class Reply(Generic[T]):
         if self._state:
             return False
         self._state = 3
-        callbacks, self._callbacks = self._callbacks, None
-        for callback, context in callbacks or ():
+        for callback, context in self._take_waiters():
             self._loop.call_soon(callback, self, context=context)
         return True
 
+    def _take_waiters(self) -> list[tuple[Callable[[Any], object], Context | None]]:
+        waiters = [] if self._callback is None else [(self._callback, self._context), *(self._more or ())]
+        self._callback = self._more = None
+        return waiters
+
     def _wake(self) -> None:
-        callbacks, self._callbacks = self._callbacks, None
-        for callback, context in callbacks or ():
+        callback = self._callback
+        if callback is not None and self._context is None and self._more is None:
+            self._callback = None
+            callback(self)
+            return
+        for callback, context in self._take_waiters():
             if context is None:
                 callback(self)
             else:

@@ -1,0 +1,89 @@
+"""What waits for a place: items in the order they came, in one queue for each shape that can be joined."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from turnout.runtime.batch import Cut, Item, Key, cut
+
+_PURGE = 1024
+
+
+class Waiting:
+    """Queued items and how much they are: `rows` and `nbytes` count those that somebody still waits for."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.nbytes = 0
+        self._queues: dict[Key, deque[Item]] = {}
+        self._forgotten = 0
+
+    def __len__(self) -> int:
+        """How many items are queued."""
+        return sum(len(queue) for queue in self._queues.values())
+
+    def add(self, item: Item) -> None:
+        """Queues a new item behind the others of its shape."""
+        queue = self._queues.get(item.key)
+        if queue is None:
+            self._queues[item.key] = deque((item,))
+        else:
+            queue.append(item)
+        self.rows += item.rows
+        self.nbytes += item.nbytes
+
+    def put_back(self, items: Iterable[Item]) -> None:
+        """Queues items again, in front and in their old order: they have waited longest."""
+        for item in reversed(list(items)):
+            if not item.done():
+                item.waiting = True
+                self.rows += item.rows
+                self.nbytes += item.nbytes
+                self._queues.setdefault(item.key, deque()).appendleft(item)
+
+    def oldest(self) -> deque[Item] | None:
+        """The queue whose first item has waited longest, if anything waits."""
+        queues = self._queues
+        if len(queues) == 1:
+            (queue,) = queues.values()
+            return queue or None
+        for key in [key for key, queue in queues.items() if not queue]:
+            del queues[key]
+        return min(queues.values(), key=lambda queue: queue[0].enqueued, default=None)
+
+    def take(self, queue: deque[Item], now: float, max_rows: int) -> Cut:
+        """Cuts the next batch from a queue of this."""
+        found = cut(queue, now, max_rows)
+        for items in found:
+            for item in items:
+                if item.waiting:
+                    item.waiting = False
+                    self.rows -= item.rows
+                    self.nbytes -= item.nbytes
+        return found
+
+    def forget(self, item: Item) -> None:
+        """Nobody waits for the item any more: it counts no longer, holds no arrays, and goes when it is met."""
+        if not item.waiting:
+            return
+        item.waiting = False
+        item.inputs = {}
+        self.rows -= item.rows
+        self.nbytes -= item.nbytes
+        self._forgotten += 1
+        if self._forgotten > _PURGE:
+            self._forgotten = 0
+            for queue in self._queues.values():
+                live = [one for one in queue if not one.done()]
+                queue.clear()
+                queue.extend(live)
+
+    def drain(self) -> Iterator[Item]:
+        """Empties it, item by item."""
+        queues, self._queues = self._queues, {}
+        self.rows = self.nbytes = 0
+        for queue in queues.values():
+            for item in queue:
+                item.waiting = False
+                yield item
