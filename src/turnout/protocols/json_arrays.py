@@ -22,7 +22,7 @@ from turnout.core.tensors import DTYPES, Array, bytes_array
 from turnout.protocols.json_values import FLOAT_LIMITS
 
 #: What a fast path raises where it does not simply accept. Never an answer to the caller.
-DOUBT = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+DOUBT = (msgspec.MsgspecError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 
 #: From this size on (bytes) simdjson is faster than msgspec.
 LARGE = 1024
@@ -65,8 +65,13 @@ def _nested(datatype: str, depth: int) -> Callable[[Any], list[Any]]:
     return decode
 
 
+_BRACKET = ord("[")
+
+
 def small_array(datatype: str, raw: msgspec.Raw | bytes, shape: Sequence[int]) -> Array:
     """The tensor in a short piece of JSON, flat or nested just as `shape` says. Raises DOUBT."""
+    if len(shape) > 1 and memoryview(raw)[1] == _BRACKET:
+        return _small_nested(datatype, raw, shape)
     try:
         values = _FLAT[datatype](raw)
     except msgspec.ValidationError:

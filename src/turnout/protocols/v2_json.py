@@ -6,7 +6,7 @@ accept through the exact decoder, which says what is wrong. Where a key stands t
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 import simdjson
@@ -51,7 +51,7 @@ class RequestJson(msgspec.Struct, gc=False):
     outputs: list[OutputJson] | None = None
 
 
-class Parsed(NamedTuple):
+class Parsed(msgspec.Struct, gc=False):
     """An infer request with its arrays. `arrays` is in the order of `inputs`."""
 
     id: str | None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
+import msgspec
 import orjson
 
 from turnout.core.errors import Failure, InvalidInput, Unsupported
@@ -22,7 +22,7 @@ from turnout.protocols.v2_json import OutputJson, Parsed, decode_json
 OCTETS = "application/octet-stream"
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """How the caller wants the answer: its id, and which outputs as blobs (others by `binary`)."""
 
     id: str | None = None
