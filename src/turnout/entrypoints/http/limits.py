@@ -53,7 +53,7 @@ class HttpLimits:
     drain_idle_seconds: float = 1.0
     #: Answers of this size are compressed where the client asks for it; larger ones would hold up the event loop.
     compress_from_bytes: int = 4_096
-    compress_to_bytes: int = 1024 * 1024
+    compress_to_bytes: int = 256 * 1024
     #: Distinct request heads whose reading is remembered, and how large one may be.
     remembered_heads: int = 1_024
     remembered_head_bytes: int = 2_048
