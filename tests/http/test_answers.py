@@ -126,8 +126,8 @@ def test_an_answer_may_have_to_be_waited_for(running: Running) -> None:
     running.until(lambda: running.protocol.cancelled == 1)
 
 
-def test_overload_is_refused_before_the_body_is_decoded(running: Running) -> None:
-    reply = running.ask(post("/predict/full", b"this is not even JSON"))
+def test_overload_is_refused_before_a_body_that_is_dear_to_decode(running: Running) -> None:
+    reply = running.ask(post("/predict/full", b"this is not even JSON" * 200))
     assert (reply.status, reply.headers["retry-after"]) == (503, "1")
     assert not reply.closes
 

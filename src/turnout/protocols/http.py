@@ -62,7 +62,6 @@ class UnsupportedMediaType(Failure):
 
     code = Code.INVALID_ARGUMENT
     fault = Fault.CALLER
-    fault = Fault.CALLER
 
 
 def status_of(failure: Failure) -> int:
