@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -228,3 +228,13 @@ class DoorThread:
         self.thread.join(10)
         self.loop.close()
         assert not self.problems, self.problems
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for something another thread is about to do."""
+    pause = threading.Event()
+    for _ in range(2000):
+        if condition():
+            return
+        pause.wait(0.005)
+    raise AssertionError("it did not happen")

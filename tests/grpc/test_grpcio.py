@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from grpc_door import CHAT, COUNT, ECHO, PARTS, SLEEP, TOTAL, UPPER, DoorThread
+from grpc_door import CHAT, COUNT, ECHO, PARTS, SLEEP, TOTAL, UPPER, DoorThread, until
 
 from turnout.core.errors import Code
 from turnout.entrypoints.grpc import GrpcLimits
@@ -27,16 +27,6 @@ BIG = [
 def channel(door: DoorThread) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(f"127.0.0.1:{door.port}", options=BIG) as channel:
         yield channel
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for something another thread is about to do."""
-    pause = threading.Event()
-    for _ in range(2000):
-        if condition():
-            return
-        pause.wait(0.005)
-    pytest.fail("it did not happen")
 
 
 def status(error: pytest.ExceptionInfo[grpc.RpcError]) -> tuple[grpc.StatusCode, str]:

@@ -158,7 +158,8 @@ CASES = [
     Case("a flag of 2", OPEN + data(1, message(b"a", 2), end=True), "status 3", QUIET, "gRPC"),
     Case("compressed, but by nothing", OPEN + data(1, message(b"a", 1), end=True), "status 13", QUIET, "gRPC"),
     Case("compressed, but broken",
-         headers(1, block(fields(grpc_encoding="gzip"))) + data(1, message(b"a", 1), end=True), "status 3", QUIET, "gRPC"),
+         headers(1, block(fields(grpc_encoding="gzip"))) + data(1, message(b"a", 1), end=True),
+         "status 3", QUIET, "gRPC"),
     Case("a message that is too large", OPEN + data(1, b"\0\xff\xff\xff\xff"), "status 8", QUIET, "gRPC"),
 ]  # fmt: skip
 

@@ -16,9 +16,9 @@ class Allowance:
         self._text = text
         self.left = float(burst)
 
-    def spend(self) -> None:
-        """Takes one. Raises ConnectionFault (ENHANCE_YOUR_CALM) where nothing is left."""
-        self.left -= 1
+    def spend(self, count: float = 1) -> None:
+        """Takes some. Raises ConnectionFault (ENHANCE_YOUR_CALM) where nothing is left."""
+        self.left -= count
         if self.left < 0:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, self._text)
 

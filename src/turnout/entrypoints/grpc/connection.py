@@ -286,6 +286,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._drain_phase == 1 and passed > limits.linger_seconds:
             self._last_streams()
         elif streams.open:
-            streams.sweep(now)
+            if streams.sweep(now):
+                self.drain()  # as likely as not there is nobody at the other end any more
         elif now - self._idle_since > limits.idle_seconds:
             self.drain()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _REMEMBERED = 2_000
 #: Bounds of the memory of equal header blocks: entries, and bytes of one block.
 _MEMO_ENTRIES, _MEMO_BYTES = 32, 512
+#: Header blocks above this count as frames that carry no work, one for each such number of bytes.
+_LARGE_BLOCK = 1024
 
 
 class Streams:
@@ -65,6 +67,8 @@ class Streams:
         head = self._memo.get(data)
         if head is None or stream_id <= self.last_id:
             block = self._decoder.decode(data)  # also where the stream is gone: the table must follow
+            if len(data) > _LARGE_BLOCK:
+                self.overhead.spend(len(data) / _LARGE_BLOCK)
             if self._decoder.changed:
                 self._memo.clear()
             if stream_id <= self.last_id:
@@ -197,9 +201,10 @@ class Streams:
             stream.work.stop(Cancelled("the caller went away"))
         self._finished()
 
-    def sweep(self, now: float) -> None:
-        """Ends streams that are too slow, in either direction."""
+    def sweep(self, now: float) -> bool:
+        """Ends streams that are too slow, in either direction; True where no other stream is left then."""
         limits = self._limits
+        late = False
         for stream in list(self.open.values()):
             reader = stream.reader
             if not stream.ended and (not stream.streaming or (reader is not None and reader.midway)):
@@ -207,8 +212,10 @@ class Streams:
                 progress = reader.filled if reader is not None else 0
                 if (seconds > 0 and progress < seconds * limits.min_body_rate) or now > stream.deadline:
                     self.fail(stream, DeadlineExceeded("the request's message came too slowly"))
+                    late = True
             elif stream.out_left:
                 self._sweep_stalled(stream, now)
+        return late and not self.open
 
     def _sweep_stalled(self, stream: Stream, now: float) -> None:
         limits = self._limits
