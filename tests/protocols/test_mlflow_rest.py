@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 from typing import Any
@@ -47,6 +48,16 @@ def test_csv_and_parquet_mean_the_same() -> None:
     kind = "application/vnd.apache.parquet"
     assert ask(IRIS, PATH, file.getvalue(), content_type=kind)[1] == {"predictions": ["setosa"]}
     assert "not a valid Parquet" in ask(IRIS, PATH, b"PAR1 nothing", content_type=kind)[1]["message"]
+
+
+def test_a_parquet_column_of_another_kind_is_refused() -> None:
+    file = io.BytesIO()
+    when = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    pq.write_table(pa.table({**{name: [1.0] for name in COLUMNS}, "petal_width": [when]}), file)
+    kind = "application/vnd.apache.parquet"
+    status, content = ask(IRIS, PATH, file.getvalue(), content_type=kind)
+    assert status == 400
+    assert "'petal_width'[0]" in content["message"]
 
 
 def test_several_outputs_are_records_for_tables_and_named_for_tensors() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.protocols.models import IRIS, MIXED, ask, echo, request, v2_tensor
+from tests.protocols.models import IRIS, MIXED, ask, echo, raw_ask, request, v2_tensor
 from tests.protocols.test_v2_binary import read
 from turnout import __version__
 from turnout.core.servable import State
@@ -164,6 +165,76 @@ def test_every_protocol_gives_the_models_own_answer(array: Array) -> None:
     for answer in answers:
         got = np.array(answer, np.float32).reshape(array.shape)
         assert np.array_equal(got, expected, equal_nan=True)
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(["FP32", "BYTES", "x", "word", "b64", "\ud800", 2**64, 10**400, 1e39, -0.0])
+)
+KEYS = st.text(max_size=3) | st.sampled_from(
+    [
+        "inputs",
+        "outputs",
+        "instances",
+        "name",
+        "shape",
+        "datatype",
+        "data",
+        "parameters",
+        "id",
+        "x",
+        "number",
+        "count",
+        "word",
+        "columns",
+        "index",
+        "b64",
+        "params",
+        "dataframe_split",
+        "dataframe_records",
+        "signature_name",
+        "binary_data_size",
+    ]
+)
+DOCUMENTS = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=25
+)
+
+
+def spoilt(document: Any, place: list[int], value: Any) -> Any:
+    """The document with the value at `place` replaced; indices wrap around."""
+    if not place or not isinstance(document, dict | list) or not document:
+        return value
+    if isinstance(document, dict):
+        key = list(document)[place[0] % len(document)]
+        return {**document, key: spoilt(document[key], place[1:], value)}
+    at = place[0] % len(document)
+    return [*document[:at], spoilt(document[at], place[1:], value), *document[at + 1 :]]
+
+
+GOOD_DOCUMENTS = st.sampled_from(
+    [V2, {"instances": RECORDS}, {"inputs": COLUMNS}, {"dataframe_records": RECORDS}, RECORDS, COLUMNS]
+)
+PATHS = ("/v2/models/{}/infer", "/v1/models/{}:predict", "/invocations", "/predict/{}")
+
+
+@settings(max_examples=200)
+@given(
+    DOCUMENTS | st.builds(spoilt, GOOD_DOCUMENTS, st.lists(st.integers(0, 5), max_size=5), DOCUMENTS),
+    st.sampled_from([MIXED, IRIS, echo("BYTES"), echo("INT8", (-1,)), echo("BOOL", (2,), batched=False)]),
+)
+def test_no_document_gets_anything_but_an_answer_or_a_refusal(document: Any, model: FakeModel) -> None:
+    body = json.dumps(document).encode()
+    for path in PATHS:
+        for pad in (b"", b" " * 2000):
+            response = raw_ask(model, path.format(model.name), body + pad)
+            content = json.loads(whole(response))
+            assert response.status == 200 or content.get("error") or content.get("message")
+            assert response.status in {200, 400, 501}
 
 
 def get(serving: FakeServing, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, Any]:

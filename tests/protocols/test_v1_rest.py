@@ -133,3 +133,22 @@ def test_metadata_is_a_signature_def() -> None:
     assert definition["inputs"]["x"]["dtype"] == "DT_FLOAT"
     assert [dim["size"] for dim in definition["inputs"]["x"]["tensor_shape"]["dim"]] == ["-1", "3"]
     assert content["model_spec"] == {"name": "linear", "signature_name": "", "version": "1"}
+
+
+@pytest.mark.parametrize("depth", [40, 300, 900, 2000])
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+def test_no_depth_of_nesting_breaks_it(datatype: str, depth: int) -> None:
+    value = b'"a"' if datatype == "BYTES" else b"1"
+    nested = b"[" * depth + value + b"]" * depth
+    for path in ("/v1/models/echo:predict", "/invocations"):
+        assert refused(echo(datatype), path, b'{"instances":' + nested + b"}")
+    assert refused(echo(datatype), "/predict/echo", nested)
+
+
+def test_outputs_of_text_arrays_are_written() -> None:
+    signature = Signature((TensorSpec("x", "FP32", (-1,)),), (TensorSpec("y", "BYTES", (-1,)),))
+    model = FakeModel("m", signature, lambda inputs: {"y": np.array(["a\u00e9"] * len(inputs["x"]))})
+    assert ask(model, "/v1/models/m:predict", {"instances": [1]})[1] == {"predictions": ["a\u00e9"]}
+    assert ask(model, "/predict/m", [1.0])[1]["predictions"] == [{"y": "a\u00e9"}]
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}
+    assert ask(model, "/v2/models/m/infer", {"inputs": [tensor]})[1]["outputs"][0]["data"] == ["a\u00e9"]

@@ -149,6 +149,9 @@ FOUR = np.zeros((1, 4), np.float32)
         ([blob_input("x", FOUR, "FP32", True)], b"0" * 16, ["binary_data_size", "got true"]),
         ([{**blob_input("x", FOUR, "FP32"), "data": [1]}], b"0" * 16, ["both data and binary_data_size"]),
         ([{**blob_input("x", FOUR, "FP99")}], b"0" * 16, ["inputs[0].datatype", "unknown data type"]),
+        ([{**blob_input("x", FOUR, "FP32", 4), "shape": [1] * 70}], b"0" * 4, ["no tensor"]),
+        ([{**blob_input("x", FOUR, "FP32", 0), "shape": [0, 2**62, 2**62]}], b"", ["no tensor"]),
+        ([{**blob_input("x", FOUR, "BYTES", 0), "shape": [0, 2**62, 2**62]}], b"", ["no tensor"]),
         ([{**blob_input("x", FOUR, "FP32"), "shape": [2**62, 2**62]}], b"0" * 16, ["does not fit"]),
     ],
 )

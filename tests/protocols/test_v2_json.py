@@ -101,6 +101,8 @@ BAD: list[tuple[Any, list[str]]] = [
     ({"inputs": [GOOD], "outputs": [{}]}, ["outputs[0].name: missing"]),
     ({"inputs": [GOOD], "outputs": [{"name": "y", "parameters": {"binary_data": "yes"}}]}, ["binary_data"]),
     (b'{"inputs":[{"name":"\\ud800","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}', ["surrogate"]),
+    ({"inputs": [{**GOOD, "shape": [1] * 70, "data": [1]}]}, ["no tensor can have that shape"]),
+    ({"inputs": [{**GOOD, "shape": [0, 2**62, 2**62], "data": []}]}, ["no tensor can have that shape"]),
     (b"[" * 100_000, ["nested too deeply"]),
     (b'{"inputs":[' + b"9" * 5000 + b"]}", ["too many digits"]),
 ]

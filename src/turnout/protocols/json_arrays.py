@@ -181,7 +181,7 @@ def flat_json(array: Array) -> bytes:
 
     Raises UnicodeDecodeError for a BYTES element that is not UTF-8.
     """
-    if array.dtype.kind == "O":
+    if array.dtype.kind in "OUS":
         return orjson.dumps([v.decode() if isinstance(v, bytes) else str(v) for v in array.flat])
     return numbers_json(array.ravel())
 

@@ -22,6 +22,9 @@ from turnout.core.tensors import DTYPES, Array, bytes_array
 FLOAT_LIMITS = {"FP16": 65520.0, "FP32": 3.4028235677973366e38, "FP64": math.inf}
 _SHOWN = 60
 
+#: Axes that a tensor may have: what every numpy release takes.
+MAX_AXES = 32
+
 
 def loads(body: bytes | bytearray | memoryview) -> Any:
     """The Python values in a JSON body. Raises InvalidInput where it is not UTF-8 or not JSON."""
@@ -62,7 +65,7 @@ def show(value: Any) -> str:
         return f"an object with {names}" if names else "an empty object"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    text = repr(value) if isinstance(value, bytes) else json.dumps(value)
+    text = repr(value) if isinstance(value, bytes) else json.dumps(value, default=str)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
@@ -148,9 +151,9 @@ def exact_array(
     _check_types(datatype, flat, found, field, null_is_nan=null_is_nan)
     dtype = DTYPES[datatype]
     if dtype.kind == "O":
-        return _text_array(flat, found, shape, field)
+        return reshaped(_text_array(flat, found, field), shape, field)
     if dtype.kind == "f":
-        return _float_array(datatype, flat, found, field).reshape(tuple(shape))
+        return reshaped(_float_array(datatype, flat, found, field), shape, field)
     if dtype.kind in "iu" and flat:
         bounds = np.iinfo(dtype)
         if min(flat) < bounds.min or max(flat) > bounds.max:
@@ -161,7 +164,17 @@ def exact_array(
                 expected=f"{datatype}: {bounds.min} to {bounds.max}",
                 got=show(flat[number]),
             )
-    return np.array(flat, dtype=dtype).reshape(tuple(shape))
+    return reshaped(np.array(flat, dtype=dtype), shape, field)
+
+
+def reshaped(array: Array, shape: Sequence[int], field: str) -> Array:
+    """The array in a shape of as many elements. Raises InvalidInput where no tensor can have that shape."""
+    try:
+        if len(shape) <= MAX_AXES:
+            return array.reshape(tuple(shape))
+    except ValueError:  # an axis, or several together, beyond what an address can count
+        pass
+    raise InvalidInput("no tensor can have that shape", field=field, expected=f"at most {MAX_AXES} axes")
 
 
 def _check_shape(found: tuple[int, ...], count: int, shape: Sequence[int], field: str) -> None:
@@ -205,9 +218,9 @@ def _check_types(datatype: str, flat: list[Any], found: Sequence[int], field: st
     )
 
 
-def _text_array(flat: list[Any], found: Sequence[int], shape: Sequence[int], field: str) -> Array:
+def _text_array(flat: list[Any], found: Sequence[int], field: str) -> Array:
     try:
-        return bytes_array(flat, shape)
+        return bytes_array(flat, (len(flat),))
     except UnicodeEncodeError:
         for number, value in enumerate(flat):
             if isinstance(value, str):

@@ -49,14 +49,14 @@ def answered(request: InferRequest, response: InferResponse) -> dict[str, Array]
 
 def array_json(array: Array, *, base64_always: bool = False) -> bytes:
     """A tensor as nested JSON; BYTES as strings, or `{"b64": ...}` where they are not text."""
-    if array.dtype.kind == "O":
+    if array.dtype.kind in "OUS":
         return orjson.dumps(_text(array, base64_always))
     return numbers_json(array)
 
 
 def array_values(array: Array) -> Any:
     """A tensor as nested Python values: floats in their shortest form, BYTES as in `array_json`."""
-    if array.dtype.kind == "O":
+    if array.dtype.kind in "OUS":
         return _text(array, always=False)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         return array.tolist()

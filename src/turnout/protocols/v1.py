@@ -17,7 +17,7 @@ from turnout.protocols import examples, v1_status
 from turnout.protocols.failures import error_body
 from turnout.protocols.http import JSON, HttpRequest, HttpResponse, Route
 from turnout.protocols.json_arrays import DOUBT, nested_array
-from turnout.protocols.json_values import exact_array, expect_list, expect_object, loads, show
+from turnout.protocols.json_values import MAX_AXES, exact_array, expect_list, expect_object, loads, show
 from turnout.protocols.output_values import answered, array_json, array_values, asked_outputs, row_values, value_json
 from turnout.protocols.tabular import from_columns, from_records, validated
 
@@ -180,10 +180,10 @@ def _tensor(spec: TensorSpec, values: Any, field: str) -> Array:
     return exact_array(spec.datatype, values, field)
 
 
-def _unwrap(value: Any, field: str) -> Any:
+def _unwrap(value: Any, field: str, axes: int = MAX_AXES) -> Any:
     """`{"b64": "..."}` anywhere in a nested list becomes bytes."""
-    if isinstance(value, list):
-        return [_unwrap(part, f"{field}[{number}]") for number, part in enumerate(value)]
+    if isinstance(value, list) and axes:
+        return [_unwrap(part, f"{field}[{number}]", axes - 1) for number, part in enumerate(value)]
     if not isinstance(value, dict):
         return value
     text = value.get("b64")

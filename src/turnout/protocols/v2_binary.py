@@ -20,7 +20,7 @@ from turnout.core.messages import Parameters
 from turnout.core.signature import Signature, TensorSpec
 from turnout.core.tensors import DTYPES, Array, canonical, pack, unpack
 from turnout.protocols.json_arrays import DOUBT, small_array
-from turnout.protocols.json_values import loads, show
+from turnout.protocols.json_values import loads, reshaped, show
 from turnout.protocols.v2_json import ABSENT, InputJson, Parsed, RequestJson, decode_header, exact_request
 
 HEADER = "inference-header-content-length"
@@ -74,10 +74,12 @@ def _tensor(datatype: str, shape: Sequence[int], view: memoryview, field: str) -
             )
         if dtype.kind == "b" and len(view) and np.frombuffer(view, np.uint8).max() > 1:
             raise InvalidInput("a BOOL byte is neither 0 nor 1", field=field)
+        return reshaped(unpack(datatype, (-1,), view), shape, field)
     try:
-        return unpack(datatype, shape, view)
+        elements = unpack(datatype, (math.prod(shape),), view)
     except ValueError as problem:
         raise InvalidInput("malformed BYTES blob", field=field, got=str(problem)) from None
+    return reshaped(elements, shape, field)
 
 
 def split(header: str, body: bytes | bytearray | memoryview) -> tuple[memoryview, memoryview]:
