@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+from turnout.deploy.listening import listen_shared
 from turnout.deploy.process import Child
 from turnout.deploy.restart import back_off, next_failures
 from turnout.deploy.spec import ModelSpec, ServeSpec
@@ -24,6 +24,7 @@ logger = logging.getLogger("turnout")
 WORKER = "turnout.entrypoints.worker"
 ROUTER = "turnout.entrypoints.router"
 _STATUS_SECONDS = 1.0
+_LAST_WORDS = 1.0
 
 
 @dataclass(eq=False)
@@ -66,6 +67,7 @@ class Controller:
         self._announce = announce
         self._announced = False
         self._stopping = False
+        self._dismissed = False
         self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self.workers = [
@@ -79,16 +81,16 @@ class Controller:
 
     async def run(self) -> int:
         """Serves until told to stop; returns the process's exit code. Raises OSError if a port is not to be had."""
-        for worker in self.workers:  # first, for they take longest
-            self._start_worker(worker)
-        http, grpc = self._listen()
-        self.spec = self.spec.with_ports(http[0].getsockname()[1], grpc[0].getsockname()[1])
-        self.routers = [Router(str(i), pair_of) for i, pair_of in enumerate(zip(http, grpc, strict=True))]
-        for router in self.routers:
-            self._start_router(router)
         limit = self._loop.call_later(self.spec.load_timeout, self._load_timed_out)
         status = asyncio.ensure_future(self._tell_status())
         try:
+            for worker in self.workers:  # first, for they take longest
+                self._start_worker(worker)
+            http, grpc = self._listen()
+            self.spec = self.spec.with_ports(http[0].getsockname()[1], grpc[0].getsockname()[1])
+            self.routers = [Router(str(i), pair_of) for i, pair_of in enumerate(zip(http, grpc, strict=True))]
+            for router in self.routers:
+                self._start_router(router)
             return await self._exit
         finally:
             limit.cancel()
@@ -102,6 +104,8 @@ class Controller:
             return
         self._stopping = True
         for router in self.routers:
+            for sock in router.sockets:
+                sock.close()  # a port is only closed to newcomers when nobody at all holds it open
             if router.child:
                 router.child.send({"op": "drain"})
         self._loop.call_later(self.spec.drain_timeout + 1.0, self._finish, 1)
@@ -128,9 +132,8 @@ class Controller:
             self._fail(f"{late} did not become ready within {self.spec.load_timeout:g} s")
 
     def _listen(self) -> tuple[list[socket.socket], list[socket.socket]]:
-        return tuple(  # type: ignore[return-value]  # a pair, made of two equal parts
-            listen(self.spec.host, port, self.spec.routers) for port in (self.spec.port, self.spec.grpc_port)
-        )
+        spec = self.spec
+        return listen_shared(spec.host, spec.port, spec.routers), listen_shared(spec.host, spec.grpc_port, spec.routers)
 
     # -- workers ------------------------------------------------------------------------------------------
 
@@ -272,11 +275,16 @@ class Controller:
     def _when_drained(self) -> None:
         if not self._stopping or any(router.child for router in self.routers):
             return
-        for worker in self.workers:
-            if worker.child:
-                worker.child.send({"op": "stop"})
         if not any(worker.child for worker in self.workers):
             self._finish(0)
+        elif not self._dismissed:
+            self._dismissed = True
+            for worker in self.workers:
+                if worker.child and worker.ready:
+                    worker.child.send({"op": "stop"})
+                elif worker.child:
+                    worker.child.kill()  # it is loading, and nobody will need what
+            self._loop.call_later(_LAST_WORDS, self.kill)  # one that hangs holds nothing that anybody waits for
 
     async def _tell_status(self) -> None:
         while True:
@@ -295,23 +303,3 @@ class Controller:
             for router in self.routers:
                 if router.child:
                     router.child.send({"op": "workers", "workers": rows})
-
-
-def listen(host: str, port: int, count: int) -> list[socket.socket]:
-    """`count` sockets that listen on one port, shared between them by the kernel. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found: list[socket.socket] = []
-    for _ in range(count):
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if count > 1:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            sock.bind((host, port))
-            sock.listen(4096)
-        except OSError as problem:
-            reason = os.strerror(problem.errno) if problem.errno else str(problem)
-            raise OSError(problem.errno, f"cannot listen on {host}:{port} ({reason}); choose another port") from None
-        port = sock.getsockname()[1]
-        found.append(sock)
-    return found

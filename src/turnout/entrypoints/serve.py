@@ -99,8 +99,9 @@ def table(spec: ServeSpec, served: dict[str, dict[str, Any]]) -> str:
         lines.append(f"  {model.name:<{width}}  {found['format']}, {where}")
         lines.append(f"  {'':<{width}}    in   {_tensors(signature.inputs)}")
         lines.append(f"  {'':<{width}}    out  {_tensors(signature.outputs)}")
-    examples = {name: json.dumps(example_body(Signature.from_json(found["signature"]))) for name, found in served.items()}
-    name, example = min(examples.items(), key=lambda pair: len(pair[1]))
+    signatures = {name: Signature.from_json(found["signature"]) for name, found in served.items()}
+    examples = [(name, json.dumps(example_body(signature))) for name, signature in signatures.items()]
+    name, example = min(examples, key=lambda pair: len(pair[1]))
     lines += [
         "",
         f"  REST  {url}      page {url}/docs      metrics {url}/metrics",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from turnout.core.servable import Serving
+from turnout.deploy.listening import listen
 from turnout.entrypoints.grpc.calls import Calls
 from turnout.entrypoints.grpc.connection import Connection
 from turnout.entrypoints.grpc.frames import ErrorCode
@@ -57,24 +58,10 @@ class GrpcDoor:
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listens; returns the port, which is a free one where `port` is 0. Raises OSError."""
-        family, kind, number, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, number)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listening.bind(address)
-        except OSError:
-            listening.close()
-            raise
-        return await self.listen_on(listening)
+        return await self.listen_on(listen(host, port, shared=reuse_port))
 
     async def listen_on(self, listening: socket.socket) -> int:
         """Accepts from a socket that is bound already (another process may share it); returns its port."""
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
-        listening.setblocking(False)
         loop = asyncio.get_running_loop()
         calls = self._calls = Calls(
             loop, self._serving, self._methods, self._observer, self._limits, self._default_deadline

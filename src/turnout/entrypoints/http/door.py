@@ -10,6 +10,7 @@ from email.utils import formatdate
 from time import monotonic
 
 from turnout.core.servable import Serving
+from turnout.deploy.listening import listen
 from turnout.entrypoints.call import Deadlines
 from turnout.entrypoints.http.connection import Connection
 from turnout.entrypoints.http.head import HeadReader
@@ -60,11 +61,10 @@ class HttpDoor:
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False, tls: ssl.SSLContext | None = None) -> int:
         """Listens on host and port (0 picks a free one) and returns the port. Raises OSError where it is taken."""
-        return await self.listen_on(_listen(host, port, reuse_port), tls=tls)
+        return await self.listen_on(listen(host, port, shared=reuse_port), tls=tls)
 
     async def listen_on(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> int:
         """Accepts from a socket that is bound already (another process may share it); returns its port."""
-        _prepare(listening)
         server = await self._loop.create_server(self.connection, sock=listening, backlog=_BACKLOG, ssl=tls)
         self._servers.append(server)
         return int(listening.getsockname()[1])
@@ -131,24 +131,3 @@ class HttpDoor:
         now = monotonic()
         for connection in list(self._connections):
             connection.check(now, idle_seconds)
-
-
-def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, number, _, address = found[0]
-    listening = socket.socket(family, kind, number)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listening.bind(address)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def _prepare(listening: socket.socket) -> None:
-    """Options that the accepted sockets inherit, and what the event loop asks for."""
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    listening.setblocking(False)

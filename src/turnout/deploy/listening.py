@@ -1,0 +1,43 @@
+"""Listening sockets, made before anything serves: a port that is taken is known at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+_BACKLOG = 4096
+
+
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket that listens on host and port (0 picks a free one); `shared` lets others take the same port too.
+
+    Raises OSError with a sentence for the operator.
+    """
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, number)
+    except OSError as problem:
+        raise OSError(problem.errno, f"cannot listen on {host}:{port} ({problem.strerror})") from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # Accepted sockets inherit it: an answer must not wait for the client's acknowledgement of the last one.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+    except OSError as problem:
+        sock.close()
+        reason = os.strerror(problem.errno) if problem.errno else str(problem)
+        raise OSError(problem.errno, f"cannot listen on {host}:{port} ({reason}); choose another port") from None
+    return sock
+
+
+def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
+    """`count` sockets on one port, between which the kernel divides the connections. Raises OSError."""
+    first = listen(host, port, shared=count > 1)
+    taken = first.getsockname()[1]
+    return [first, *(listen(host, taken, shared=True) for _ in range(count - 1))]
