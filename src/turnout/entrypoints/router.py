@@ -146,7 +146,10 @@ class Router:
         def lost(place: Place, batches: object) -> None:
             batching.lost(place, batches)  # type: ignore[arg-type]  # the place's own batches
 
-        replica = Replica(message["replica"], version.signature, sock, batching.done, lost)
+        try:
+            replica = Replica(message["replica"], version.signature, sock, batching.done, lost)
+        except OSError:
+            return  # it died in the meantime; the controller knows, and links the next one
         batching.add_place(replica)
         self._wire.send({"event": "connected", "replica": message["replica"]})
 

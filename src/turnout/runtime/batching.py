@@ -101,11 +101,14 @@ class Batching:
             return None  # always let one through: only what runs teaches the cost
         policy = self.policy
         now = monotonic()
+        behind = waiting.rows * self._row_seconds
         # A place that is later than expected is expected to take as long again.
-        wait = abs(self._next_free - now) + waiting.rows * self._row_seconds
+        wait = abs(self._next_free - now) + behind
         if waiting.rows >= policy.queue_rows or waiting.nbytes >= policy.queue_bytes:
             return QueueFull(f"the queue of model {self.name!r} is full", retry_after=wait)
-        if deadline != math.inf and wait + self.cost.predict(rows) > (1.0 - _MARGIN) * (deadline - now):
+        left = (1.0 - _MARGIN) * (deadline - now) - self.cost.predict(rows)
+        # A place with nothing to do takes what waits at the end of this pass of the loop, whenever it was last busy.
+        if wait > left and (behind > left or self._pick(full=False) is None):
             return QueueFull(
                 f"the queue of model {self.name!r} is too long for this deadline: {wait * 1e3:.0f} ms to wait",
                 retry_after=wait,
@@ -128,7 +131,7 @@ class Batching:
         if place in self.places:
             self.places.remove(place)
             self._suspect.discard(place)
-            self._ends.pop(place, None)
+            self._expect_nothing(place)
         if not self.places:
             for item in self.waiting.drain():
                 item.set_exception(WorkerDied(f"model {self.name!r} lost its last worker", retry_after=_RETRY_AFTER))
@@ -138,6 +141,8 @@ class Batching:
         if self._suspect:
             self._suspect.discard(place)
         self.learn(batch.total_rows, outcome.seconds)
+        if place in self._ends:  # from now on, or what was once predicted too long would be believed for ever
+            self._ends[place] = monotonic() + sum([self.cost.predict(one.total_rows) for one in place.inside()])
         if self._on_batch is not None:
             self._on_batch(batch.total_rows, outcome.seconds)
         if not self._flushing:
@@ -150,16 +155,23 @@ class Batching:
             self._settle(batch.items, batch, outcome)
 
     def lost(self, place: Place, batches: Sequence[Batch]) -> None:
-        """A place died with batches inside: each item gets one more try, alone, where there is another place."""
+        """A place died with batches inside: each item gets one more try, alone, where there is another place.
+
+        Only the oldest batch can have been running: what was sent ahead behind it is under no suspicion.
+        """
         self.remove_place(place)
-        items = [item for batch in batches for item in batch.items if not item.done()]
         again = []
-        for item in items:
-            item.attempts += 1
-            if self.places and item.attempts < 2:
-                again.append(item)
-            else:
-                item.set_exception(WorkerDied("the worker died while it held the request", retry_after=_RETRY_AFTER))
+        for batch in batches:
+            for item in batch.items:
+                if item.done():
+                    continue
+                item.attempts += batch is batches[0]
+                if self.places and item.attempts < 2:
+                    again.append(item)
+                else:
+                    item.set_exception(
+                        WorkerDied("the worker died while it held the request", retry_after=_RETRY_AFTER)
+                    )
         self.waiting.put_back(again)
         self._schedule()
 
@@ -184,8 +196,14 @@ class Batching:
     def _hedge(self, place: Place, batches: Sequence[Batch]) -> None:
         if place not in self._suspect and len(self.places) - len(self._suspect) > 1:
             self._suspect.add(place)
+            self._expect_nothing(place)
             self.waiting.put_back([item for batch in batches for item in batch.items])
             self._schedule()
+
+    def _expect_nothing(self, place: Place) -> None:
+        """Nobody is told to wait for this place any more."""
+        self._ends.pop(place, None)
+        self._next_free = min(self._ends.values(), default=monotonic())
 
     def _settle(self, items: Sequence[Item], batch: Batch, outcome: Outcome) -> None:
         name, version, started, total, seconds = (

@@ -52,7 +52,10 @@ class Far(Protocol):
 
 
 def open_near(sock: socket.socket, slots: int, *, memory: bool | None = None) -> Near:
-    """The router's side of a link; tells the worker which way is used. `memory=None` takes what there is."""
+    """The router's side of a link; tells the worker which way is used. `memory=None` takes what there is.
+
+    Raises OSError where the worker is gone already; `sock` is closed then.
+    """
     if available() if memory is None else memory:
         return _MemoryNear(sock, slots)
     return _SocketNear(sock, slots)
@@ -80,7 +83,11 @@ class _MemoryNear:
         self._wake_near = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._sent = self._collected = 0
         fds = [self._wake_far, self._wake_near, *[s.fd for s in self._out], *[s.fd for s in self._in]]
-        Wire(sock).send({"way": "memory"}, fds)
+        try:
+            Wire(sock).send({"way": "memory"}, fds)
+        except OSError:
+            self.close()  # the worker died before it was reached
+            raise
         sock.setblocking(False)
 
     def wakes(self) -> Sequence[int]:
@@ -167,7 +174,11 @@ class _SocketNear:
         self._sock = sock
         self._buffer = bytearray()
         self._unsent: list[memoryview] = []
-        Wire(sock).send({"way": "socket"})
+        try:
+            Wire(sock).send({"way": "socket"})
+        except OSError:
+            sock.close()
+            raise
         sock.setblocking(False)
 
     def wakes(self) -> Sequence[int]:

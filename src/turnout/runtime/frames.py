@@ -120,6 +120,8 @@ def decode(buffer: Any) -> Frame:
             raise BrokenFrame("not a whole frame")
         at = HEAD_BYTES
         view = memoryview(buffer)
+        if at + 4 * items + 8 * timed > total:
+            raise BrokenFrame("more items than the frame can hold")
         rows = view[at : at + 4 * items].cast("I").tolist()
         at += 4 * items
         deadlines = array("d", bytes(view[at : at + 8 * timed])).tolist()
@@ -134,12 +136,14 @@ def decode(buffer: Any) -> Frame:
                 raise BrokenFrame("a tensor reaches beyond its frame")
             found[place] = _tensor(_DTYPE_NAMES[code], shape, view[offset : offset + size])
         note = json.loads(bytes(view[at : at + note_size])) if note_size else None
-    except (struct.error, ValueError, IndexError, TypeError, OverflowError) as problem:
+    except (struct.error, ValueError, IndexError, TypeError, OverflowError, RecursionError) as problem:
         raise BrokenFrame(str(problem)) from None
     return Frame(number, seconds, rows, deadlines, found, note)
 
 
 def _tensor(datatype: str, shape: Sequence[int], data: memoryview) -> Array:
     if not len(data):
+        if 0 not in shape:  # nothing can be no bytes long but what has no elements: no sizes without the bytes for them
+            raise BrokenFrame("a tensor without bytes")
         return np.zeros(shape, dtype=DTYPES[datatype])
     return unpack(datatype, shape, data)

@@ -105,7 +105,9 @@ def _guarded(
         details.append(str(problem))
     except Failure as problem:
         failure = problem
-    except Exception as problem:  # noqa: BLE001  the model's own code may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:  # noqa: BLE001  sys.exit() in a model, or a native library's panic, ends one batch only
         failure = ModelFailed(f"the model failed on this input ({type(problem).__name__}); the server log says more")
         details.append(traceback.format_exc(limit=-8))
     for i in items:

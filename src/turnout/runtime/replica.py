@@ -163,6 +163,8 @@ class Replica:
         # Copied out at once: the worker may write there again, and must not be able to change an answer.
         try:
             outputs: Tensors = {self._outputs[place]: array.copy() for place, array in frame.tensors.items()}
+            if not 0.0 <= frame.seconds < 1e9:
+                raise frames.BrokenFrame("a batch cannot take that long")
             if frame.note is None:
                 return Outcome(outputs, (), frame.seconds)
             failures: list[Failure | None] = [None] * len(frame.rows)

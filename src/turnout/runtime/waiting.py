@@ -34,9 +34,9 @@ class Waiting:
         self.nbytes += item.nbytes
 
     def put_back(self, items: Iterable[Item]) -> None:
-        """Queues items again, in front and in their old order: they have waited longest."""
+        """Queues items again, in front and in their old order: they have waited longest. One that waits stays."""
         for item in reversed(list(items)):
-            if not item.done():
+            if not item.done() and not item.waiting:
                 item.waiting = True
                 self.rows += item.rows
                 self.nbytes += item.nbytes

@@ -93,7 +93,7 @@ class Wire:
         try:
             message = json.loads(bytes(self._buffer[_LENGTH.size : end]))
             fds = [self._fds.popleft() for _ in range(message.pop("_fds"))]
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise EOFError from None
         del self._buffer[:end]
         return message, fds
