@@ -168,6 +168,8 @@ class Controller:
         worker.ready = False
         for router in self.routers:
             router.connected.discard(worker.name)
+            if router.child:
+                router.child.send({"op": "gone", "replica": worker.name})
         if self._stopping:
             self._when_drained()
             return

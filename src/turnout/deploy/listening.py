@@ -38,6 +38,9 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
     """`count` sockets on one port, between which the kernel divides the connections. Raises OSError."""
+    if count > 1:  # SO_REUSEPORT alone would share the port with any other server of the same user
+        with listen(host, port) as alone:
+            port = alone.getsockname()[1]
     first = listen(host, port, shared=count > 1)
     taken = first.getsockname()[1]
     return [first, *(listen(host, taken, shared=True) for _ in range(count - 1))]

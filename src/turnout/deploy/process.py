@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -39,10 +40,15 @@ class Child:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,
+                process_group=0,  # so that what a model forks ends with it
             )
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(ours.fileno(), self._read)
         self._ended = False
+        self._pidfd = -1
+        if sys.platform == "linux":  # a wire that a forked process inherited does not end with the child
+            self._pidfd = os.pidfd_open(self.pid)
+            self._loop.add_reader(self._pidfd, self._exited)
 
     def __repr__(self) -> str:
         return f"<Child {self.name} {self.pid}>"
@@ -76,12 +82,19 @@ class Child:
         except EOFError:
             self._end()
 
+    def _exited(self) -> None:
+        self._read()  # what it said last
+        self._end()
+
     def _end(self) -> None:
         if self._ended:
             return
         self._ended = True
         self._loop.remove_reader(self.wire.fileno())
         self.wire.close()
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
         self._reap(deadline=monotonic() + 1.0)
 
     def _reap(self, deadline: float) -> None:
@@ -93,5 +106,7 @@ class Child:
                 deadline = float("inf")
             self._loop.call_later(0.002, self._reap, deadline)
             return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self._on_end(self, how)

@@ -131,6 +131,8 @@ class Router:
         match message["op"]:
             case "replica":
                 self._connect(message, socket.socket(fileno=fds[0]))
+            case "gone":
+                self._disconnect(message["replica"])
             case "workers":
                 self._workers = message["workers"]
             case "drain":
@@ -152,6 +154,13 @@ class Router:
             return  # it died in the meantime; the controller knows, and links the next one
         batching.add_place(replica)
         self._wire.send({"event": "connected", "replica": message["replica"]})
+
+    def _disconnect(self, name: str) -> None:
+        """A worker is dead. Its link says so sooner, unless something that it forked still holds that open."""
+        for version in self.live.versions():
+            for place in list(version.batching.places):
+                if place.name == name and isinstance(place, Replica):
+                    place.die()
 
     def _version(self, spec: ModelSpec, message: Message) -> LiveVersion:
         found = {(v.name, v.version): v for v in self.live.versions()}.get((spec.name, spec.version))

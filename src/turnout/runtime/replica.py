@@ -150,9 +150,10 @@ class Replica:
                 self.busy_since = monotonic() if self._inside else 0.0
                 self._done(self, batch, outcome)
         except (EOFError, frames.BrokenFrame):
-            self._die()
+            self.die()
 
-    def _die(self) -> None:
+    def die(self) -> None:
+        """Reports what is inside as lost: the worker is gone, or wrote nonsense."""
         if not self.free and not self._inside:
             return  # closed already
         inside = list(self._inside)
