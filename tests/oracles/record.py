@@ -1,6 +1,6 @@
-"""Sends the battery to the oracles and keeps what they did; prints the table of differences.
+"""Sends the battery to the oracles and keeps what they did.
 
-python -m oracles.record [oracle ...]      with tests/ on the path: records the goldens anew
+python -m tests.oracles.record [oracle ...]      records the goldens anew
 """
 
 from __future__ import annotations

@@ -16,8 +16,11 @@ from .outcome import Outcome, differences, outcome
 from .record import ORACLES, Outcomes, load, record
 from .send import send
 from .servers import ROOT, Running, serve
+from .table import counts
 
 PAGE = ROOT / "docs" / "decisions" / "oracle-differences.md"
+#: What a refusal must not tell: a traceback, a file's place, a Python module or class of ours.
+INTERNAL = re.compile(r"Traceback|File \"|\.py\b|/(work|root|home|tmp|usr)/|turnout\.|object at 0x|numpy")
 BY_NAME = {case.name: case for case in CASES}
 
 
@@ -52,10 +55,20 @@ def test_turnout_with_one_model_answers_as_decided(turnout_linear: Running, name
     _check(BY_NAME[name], turnout_linear)
 
 
+def test_nothing_broke_inside(turnout: Running, turnout_linear: Running) -> None:
+    """Runs after the battery: the only tracebacks in the logs are of the model that raises."""
+    for server in (turnout, turnout_linear):
+        log = server.log.read_text()
+        assert log.count("Traceback (most recent call last)") == log.count("\nValueError: the secret of the model\n")
+
+
 def _check(case: Case, server: Running) -> None:
-    got = outcome(case, send(case, server))
+    answer = send(case, server)
+    got = outcome(case, answer)
 
     assert not differences(expected(case), got), got.get("says", "")
+    if "says" in got:
+        assert not INTERNAL.search(answer.details + answer.body.decode())
 
 
 def test_every_difference_from_an_oracle_is_a_decision() -> None:
@@ -96,6 +109,13 @@ def test_every_decision_has_its_section_and_every_section_a_use() -> None:
     ids = {decision.id for decision in DECISIONS} | {claim.id for claim in CLAIMS}
 
     assert sorted(sections) == sorted(ids)
+
+
+def test_the_page_on_compatibility_has_these_counts() -> None:
+    text = (ROOT / "docs" / "reference" / "compatibility.md").read_text()
+
+    for sent, same in counts().values():
+        assert f"| {sent} | {same} |" in text
 
 
 def test_case_names_are_unique_and_every_recording_is_of_a_case() -> None:

@@ -24,6 +24,7 @@ _GET = (
     ("model metadata with a query", "/v2/models/simple?x=1"),
     ("model metadata, two outputs", "/v2/models/tiny"),
     ("model metadata, text", "/v2/models/identity_bytes"),
+    ("model metadata, columns", "/v2/models/linear"),
     ("model metadata, no row axis", "/v2/models/vector"),
     ("model metadata, half floats", "/v2/models/identity_fp16"),
     ("model metadata, encoded name", "/v2/models/simp%6ce"),

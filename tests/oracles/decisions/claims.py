@@ -128,6 +128,7 @@ _PATHS = (
     *_each("own-name-and-extensions", "body/extensions", ("*server*",)),
     *_each("platform-is-the-format", "body/platform"),
     *_each("versions-are-listed", "body/versions"),
+    *_each("columns-are-told", "body/inputs", ("paths: model metadata, columns",)),
 )
 
 _EXTRA = (
