@@ -31,7 +31,6 @@ def check_text(text: str) -> None:
     sizes = settings.get("tree_sizes", "").split()
     if len(sizes) != len(trees):
         raise Unsound(f"tree_sizes names {len(sizes)} trees, and there are {len(trees)}")
-    _check_sizes(text, body, sizes)
     for number, tree in enumerate(trees):
         first, _, rest = tree.partition("\n")
         if first.strip() != str(number):
@@ -40,6 +39,7 @@ def check_text(text: str) -> None:
             _check_tree(_entries(rest), features)
         except ValueError as problem:
             raise Unsound(f"tree {number}: {problem}") from None
+    _check_sizes(text, body, sizes)
 
 
 def _check_sizes(text: str, body: str, sizes: list[str]) -> None:

@@ -179,7 +179,9 @@ def _described(signature: Signature, model: PythonModel, example: Tensors | None
     if signature.outputs:
         return signature
     try:
-        return with_outputs(signature, model.predict, example=example)
+        found = with_outputs(signature, model.predict, example=example)
+        if signature.source != "example" or found == with_outputs(signature, model.predict, example=example, rows=3):
+            return found
     except LoadFailed:
         if signature.source != "example" or not signature.batched:
             raise

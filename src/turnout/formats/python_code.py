@@ -120,7 +120,7 @@ def instance(found: Any, label: str) -> Any:
 
 
 def predict_of(found: Any, label: str) -> Callable[..., Any]:
-    """The synchronous function that predicts. Raises LoadFailed for coroutines, generators and what cannot be called."""
+    """The synchronous function that predicts. Raises LoadFailed for coroutines and generators."""
     predict = getattr(found, "predict", None)
     if not callable(predict):
         predict = found

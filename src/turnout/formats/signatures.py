@@ -25,7 +25,8 @@ def example_rows(
     seed: int | None = None,
     free: int = FREE,
 ) -> dict[str, Array]:
-    """Rows that fit the inputs: zeros and empty text, or random ones with a `seed`; `values` gives single values.
+    """Rows that fit the inputs: zeros and empty text, or random ones with a `seed`; `values` gives single values,
+    by the name of an input or of a column.
 
     `free` is the size of free dimensions other than the first. Where the first axis has a fixed size, it keeps it.
     """
@@ -46,6 +47,9 @@ def example_rows(
             made[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
         else:
             made[spec.name] = np.zeros(shape, dtype=spec.dtype)
+        for place, name in enumerate(spec.columns if len(spec.shape) == 2 and values else ()):
+            if values is not None and name in values:
+                made[spec.name][:, place] = values[name]
     return made
 
 
@@ -91,11 +95,12 @@ def with_outputs(
     values: Mapping[str, Any] | None = None,
     columns: Mapping[str, tuple[str, ...]] | None = None,
     example: Tensors | None = None,
+    rows: int = 2,
 ) -> Signature:
-    """The signature with the outputs that two example rows show, where it has none yet. Raises LoadFailed."""
+    """The signature with the outputs that `rows` example rows show, where it has none yet. Raises LoadFailed."""
     if signature.outputs:
         return signature
-    rows = signature.rows_limit or 2
+    rows = signature.rows_limit or rows
     trial = rows_of_example(signature, example, rows) or example_rows(signature.inputs, rows, values=values)
     try:
         answer = predict(trial)

@@ -136,6 +136,17 @@ def _own_kinds(step: Any, labels: Sequence[str]) -> Iterator[tuple[str, str, Any
         yield from ((label, NUMBER, None) for label in labels)
 
 
+def picks_by_name(step: Any) -> bool:
+    """Whether the step is a ColumnTransformer that picks its columns by name, which only a data frame has."""
+    for _, _, chosen in getattr(step, "transformers_", ()):
+        ends = (chosen.start, chosen.stop) if isinstance(chosen, slice) else chosen
+        if isinstance(ends, str) or (
+            isinstance(ends, (list, tuple, np.ndarray)) and any(isinstance(c, str) for c in ends)
+        ):
+            return True
+    return False
+
+
 def works_on_frames(step: Any) -> bool:
     """Whether the step calls a function of the user's own, which may want a data frame."""
     function = getattr(step, "func", None)

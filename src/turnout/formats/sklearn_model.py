@@ -13,7 +13,7 @@ from turnout.core.signature import Signature
 from turnout.core.tensors import Array, Tensors, canonical
 from turnout.formats.refusals import library
 from turnout.formats.signatures import with_outputs
-from turnout.formats.sklearn_inputs import Inputs, first_step, works_on_frames
+from turnout.formats.sklearn_inputs import Inputs, first_step, picks_by_name, works_on_frames
 from turnout.formats.table import FP64, Table
 
 #: Classifiers whose `predict` is, by their own code, the class of the largest `predict_proba`.
@@ -211,7 +211,7 @@ def _needs_frame(estimator: Any) -> bool:
     """Whether some step works on a data frame itself, so that an array would not do."""
     for step in _parts(estimator):
         config = getattr(step, "_sklearn_output_config", None)
-        if works_on_frames(step) or (config and config.get("transform") in {"pandas", "polars"}):
+        if works_on_frames(step) or picks_by_name(step) or (config and config.get("transform") in {"pandas", "polars"}):
             return True
         if not type(step).__module__.startswith("sklearn.") and hasattr(step, "feature_names_in_"):
             return True

@@ -86,6 +86,6 @@ def _check_config(artifact: Artifact, text: bytes) -> None:
 
 def _refused(artifact: Artifact, found: str) -> PickleRefused:
     return PickleRefused(
-        f"{artifact.label} holds {found}. Loading it may run code from the file, so it is refused unless you say that you "
+        f"{artifact.label} holds {found}. Loading it may run code from the file, so it is refused unless you say you "
         "trust where it comes from: --trust-pickle, or trust_pickle=True. Safer: convert the model to ONNX"
     )
