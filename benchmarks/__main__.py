@@ -21,7 +21,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cells", nargs="+", metavar="CELL", help="only these, as tiny-json-64 or mlp-json-open-2x")
     parser.add_argument("--servers", nargs="+", metavar="SERVER", help="only these, as turnout, granian, in-process")
     parser.add_argument("--rounds", type=int, help="how often every server is measured (3; with --quick 1)")
-    parser.add_argument("--seconds", type=float, help="for each cell and round (2; with --quick 1)")
+    parser.add_argument("--seconds", type=float, help="for each cell and round (1.5; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="fewer cells, one round: under 6 minutes")
     parser.add_argument("--no-growth", action="store_true", help="without the million requests to Turnout")
     parser.add_argument("--check", action="store_true", help="exit status 1 where a promise is not kept")
@@ -57,7 +57,7 @@ def _measure(arguments: argparse.Namespace) -> results.Results:
     chosen, overloads = known_cells.choose(arguments.cells, quick=arguments.quick)
     servers = peers.choose(arguments.servers)
     session = rounds.Session(
-        seconds=arguments.seconds or (1 if arguments.quick else 2),
+        seconds=arguments.seconds or (1 if arguments.quick else 1.5),
         rounds=arguments.rounds or (1 if arguments.quick else 3),
     )
     if not shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
