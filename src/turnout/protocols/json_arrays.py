@@ -58,7 +58,7 @@ def _nested(datatype: str, depth: int) -> Callable[[Any], list[Any]]:
     if decode is None:
         if not 1 <= depth <= 8:
             raise ValueError("too deep for the fast path")
-        kind = _element(datatype)
+        kind: Any = _element(datatype)
         for _ in range(depth):
             kind = list[kind]
         decode = _NESTED[datatype, depth] = msgspec.json.Decoder(kind).decode
@@ -113,7 +113,7 @@ def give_back(parser: simdjson.Parser, size: int) -> None:
         _PARSERS.parser = parser
 
 
-def buffer_array(datatype: str, values: simdjson.Array, shape: Sequence[int]) -> tuple[Array, int]:
+def buffer_array(datatype: str, values: Any, shape: Sequence[int]) -> tuple[Array, int]:
     """The tensor in a parsed JSON list, flat or nested just as `shape` says, and how many `[` such a list has.
 
     A list inside a row that ought to hold numbers is not noticed here: the caller counts `[`. Raises DOUBT.
@@ -159,7 +159,8 @@ def nested_array(datatype: str, raw: msgspec.Raw | bytes, ndim: int) -> Array:
             raise ValueError("not nested as deep as it should be")
         return bytes_array(array.ravel().tolist(), array.shape) if datatype == "BYTES" else array
     parser = take_parser()
-    document = part = parser.parse(text)
+    document: Any = parser.parse(text)
+    part = document
     shape = [len(document)]
     while len(shape) < ndim:
         part = part[0]

@@ -131,10 +131,10 @@ def _from_instances(instances: list[Any], signature: Signature) -> Tensors:
         return {specs[0].name: _tensor(specs[0], instances, "instances")}
     if len(specs) == 1 and specs[0].columns and set(instances[0]) != {specs[0].name}:
         return from_records(signature, instances, "instances")
-    names = {spec.name for spec in specs if not spec.optional}
+    needed = {spec.name for spec in specs if not spec.optional}
     for number, value in enumerate(instances):
         if (
-            not names <= set(value)
+            not needed <= set(value)
             or not set(value) <= {spec.name for spec in specs}
             or set(value) != set(instances[0])
         ):

@@ -98,6 +98,8 @@ def _large(body: bytes) -> Parsed:
     items = top.pop("inputs")
     arrays: dict[str, Array] = {}
     opened = 1
+    item: Any
+    fields: Any
     for item in items:
         fields = _fields(item, _ITEM)
         name, datatype, shape = fields["name"], fields["datatype"], fields["shape"].as_list()
