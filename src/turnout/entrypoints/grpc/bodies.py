@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 #: A DATA frame below this that completes nothing is one that carries no work (bytes).
 _TINY = 64
+_PADDED_OR_END = PADDED | END_STREAM
 #: What a complete message is worth in frames that carry no work.
 _REFUND = 4
 
@@ -51,6 +52,13 @@ class Bodies:
         stream.recv_left -= size
         if stream.recv_left < 0:
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the stream window")
+        reader = stream.reader
+        if reader is not None and not flags & _PADDED_OR_END and _TINY < size < reader.missing:
+            reader.append(payload)  # somewhere in a large message: nothing else can happen
+            stream.received += size
+            if stream.recv_left < self._stream_window >> 1:
+                self.credit(stream)
+            return
         if flags & PADDED:
             payload = unpad(payload)
             size = len(payload)

@@ -57,7 +57,7 @@ class MessageReader:
                 if self._length < 0:
                     return done
             take = min(self._length - self.filled, end - at)
-            self._put(piece[at : at + take])
+            self.append(piece[at : at + take])
             at += take
             if self.filled < self._length:
                 return done
@@ -89,7 +89,8 @@ class MessageReader:
         self._body = memoryview(np.empty(length, np.uint8)) if length >= LARGE else bytearray()
         return stop
 
-    def _put(self, piece: Data) -> None:
+    def append(self, piece: Data) -> None:
+        """Takes a piece from the middle of the message under way; it must not be more than is missing."""
         if isinstance(self._body, bytearray):
             self._body += piece
         else:
