@@ -1,7 +1,7 @@
 """Starts each server of the battery on free loopback ports, waits for it, and ends it for sure.
 
 The oracles live in environments of their own under `.venvs/`, because their libraries cannot share a process:
-several of them register the same protobuf package. `ensure_environment` builds them with pinned versions.
+several of them register the same protobuf package. `ensure_environment` builds them from `environments/`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,9 @@ from .models.build import build_mlserver, build_triton, build_turnout
 from .models.catalog import CATALOG
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = Path(__file__).parent / "environments"
 MODELS = Path(__file__).parent / "models"
 START_SECONDS = 90.0
-PINS = {
-    "triton": "nvidia-pytriton==0.7.0",
-    "mlserver": "mlserver==1.7.1",
-    "kserve": "kserve==0.21.0",
-    "mlflow": "mlflow==3.17.2",
-}
 
 
 class Running(NamedTuple):
@@ -65,16 +60,18 @@ def free_port() -> int:
 
 
 def ensure_environment(name: str) -> Path:
-    """The oracle's own virtual environment, built with uv if it is not there."""
+    """The oracle's own virtual environment, with every library at the version it was recorded with."""
     place = ROOT / ".venvs" / f"oracle-{name}"
+    pinned = ENVIRONMENTS / f"{name}.txt"
     stamp = place / "pinned.txt"
-    if stamp.exists() and stamp.read_text() == PINS[name]:
+    if stamp.exists() and stamp.read_text() == pinned.read_text():
         return place
     uv = Path(sys.executable).with_name("uv")
-    if not (place / "bin" / "python").exists():
+    python = place / "bin" / "python"
+    if not python.exists():
         subprocess.run([uv, "venv", "-q", "--python", sys.executable, place], check=True)
-    subprocess.run([uv, "pip", "install", "-q", "--python", place / "bin" / "python", PINS[name]], check=True)
-    stamp.write_text(PINS[name])
+    subprocess.run([uv, "pip", "install", "-q", "--python", python, "-r", pinned], check=True)
+    stamp.write_text(pinned.read_text())
     return place
 
 
