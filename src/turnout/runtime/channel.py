@@ -64,7 +64,7 @@ def open_near(sock: socket.socket, slots: int, *, memory: bool | None = None) ->
 def open_far(sock: socket.socket) -> Far:
     """The worker's side, after the router has opened its own. Raises EOFError if the router is gone."""
     sock.setblocking(True)
-    message, fds = Wire(sock).receive()
+    message, fds = Wire(sock).receive_only()
     return _MemoryFar(sock, fds) if message["way"] == "memory" else _SocketFar(sock)
 
 

@@ -53,6 +53,18 @@ class Wire:
                 return found
             self._read()
 
+    def receive_only(self) -> tuple[Message, list[int]]:
+        """The same without reading a byte beyond it, where something else than messages follows."""
+        while True:
+            found = self._next()
+            if found is not None:
+                return found
+            have = len(self._buffer)
+            whole = _LENGTH.size
+            if have >= whole:
+                whole += _LENGTH.unpack_from(self._buffer)[0]
+            self._read(whole - have)
+
     def poll(self) -> Iterator[tuple[Message, list[int]]]:
         """All whole messages that are there, after one read. Raises EOFError when the other end is gone."""
         self._read()
@@ -65,9 +77,9 @@ class Wire:
         while self._fds:
             socket.close(self._fds.popleft())
 
-    def _read(self) -> None:
+    def _read(self, most: int = 1 << 18) -> None:
         try:
-            data, ancillary, flags, _ = self.sock.recvmsg(1 << 18, socket.CMSG_SPACE(4 * _MAX_FDS))
+            data, ancillary, flags, _ = self.sock.recvmsg(most, socket.CMSG_SPACE(4 * _MAX_FDS))
         except BlockingIOError:
             return
         except ConnectionError:

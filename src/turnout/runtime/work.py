@@ -51,7 +51,14 @@ class WorkLoop:
             self._poll.register(wake, select.POLLIN)
 
     def run(self) -> None:
-        """Works until the controller says stop or is gone."""
+        """Works until the controller says stop or is gone, and lets go of its links."""
+        try:
+            self._work()
+        finally:
+            for far in set(self._links.values()):
+                self._drop(far)
+
+    def _work(self) -> None:
         while True:
             for fd, _events in self._poll.poll():
                 if fd == self._wire.fileno():
