@@ -269,7 +269,7 @@ def test_a_decompression_bomb(new_door: Callable[..., DoorThread], size: int) ->
         wire.send(headers(1, block(fields(grpc_encoding="gzip"))))
         sent = message(bomb, 1)
         for at in range(0, len(sent), 16_000):
-            wire.send(data(1, sent[at : at + 16_000]))
+            wire.send(data(1, sent[at : at + 16_000], end=at + 16_000 >= len(sent)))
         (*_, last) = wire.until(lambda f: isinstance(f, hf.HeadersFrame))
         assert last.fields["grpc-status"] == "8"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import zlib
 from typing import Any, Self
 
 import h2.config
@@ -252,3 +253,21 @@ def test_more_streams_than_announced_are_refused(new_door: Any) -> None:
         for stream in waiting:
             client.send(stream, message(b"x"))
             assert client.finish(stream) == message(b"x")
+
+
+@pytest.mark.parametrize(("encoding", "bits"), [("gzip", 31), ("deflate", 15)])
+@pytest.mark.parametrize("path", [PARTS, CHAT])
+def test_answers_are_compressed_for_who_compresses(door: DoorThread, encoding: str, bits: int, path: str) -> None:
+    """Small ones at once, large ones in a thread, tiny ones not at all."""
+    with Client(door.port, initial_window_size=2**24) as client:
+        client.h2.increment_flow_control_window(2**24)
+        for size, packed in ((10, False), (5_000, True), (3_000_000, True)):
+            body = b"abcdefgh" * (size // 8)
+            stream = client.begin(path, grpc_encoding=encoding, grpc_accept_encoding=f"identity, {encoding}")
+            encoder = zlib.compressobj(9, zlib.DEFLATED, bits)
+            client.send(stream, message(encoder.compress(body) + encoder.flush(), 1))
+            answer = client.finish(stream)
+            assert client.heads[stream]["grpc-encoding"] == encoding
+            assert client.trailers[stream] == {"grpc-status": "0"}
+            assert answer[0] == packed
+            assert (zlib.decompress(answer[5:], bits) if packed else answer[5:]) == body

@@ -16,7 +16,7 @@ from turnout.entrypoints.grpc.frames import (
     window_update,
 )
 from turnout.entrypoints.grpc.limits import MAX_WINDOW
-from turnout.entrypoints.grpc.messages import PREFIX, MessageReader, decompress
+from turnout.entrypoints.grpc.messages import PREFIX, MessageReader
 from turnout.entrypoints.grpc.stream import Stream
 
 if TYPE_CHECKING:
@@ -150,17 +150,12 @@ class Bodies:
         if stream.closed:
             return
         self._streams.overhead.refund(_REFUND)
-        try:
-            if flag:
-                message = decompress(message, stream.head.encoding, self._limits.max_message_bytes)
-            if stream.streaming:
-                self._streams.calls.streamed(stream, bytes(message))
-            elif stream.message is None:
-                stream.message = message
-            else:
-                raise Unsupported("this method takes one message; more came")
-        except Failure as failure:
-            self._streams.fail(stream, failure)
+        if stream.streaming:
+            self._streams.calls.streamed(stream, flag, message)
+        elif stream.message is None:
+            stream.message, stream.compressed = message, bool(flag)
+        else:
+            self._streams.fail(stream, Unsupported("this method takes one message; more came"))
 
     def end(self, stream: Stream) -> None:
         """Takes the end of a stream, by DATA or by trailers. Raises StreamFault."""
@@ -181,7 +176,10 @@ class Bodies:
         else:
             message, stream.message = stream.message, None
             self.hold(stream)
-            self._streams.calls.unary(stream, message)
+            if stream.compressed:
+                self._streams.calls.compressed(stream, message)
+            else:
+                self._streams.calls.unary(stream, message)
 
     def hold(self, stream: Stream) -> bool:
         """Counts what the stream keeps in memory anew; False where it had to be ended for it."""

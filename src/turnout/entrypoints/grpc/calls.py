@@ -12,10 +12,11 @@ from turnout.core.messages import Context, InferRequest, InferResponse
 from turnout.core.servable import ServedModel, Serving
 from turnout.entrypoints.call import Call, Deadlines
 from turnout.entrypoints.grpc.answers import OK_BLOCK, as_failure
+from turnout.entrypoints.grpc.compression import Compression
 from turnout.entrypoints.grpc.flow import PassEnd
 from turnout.entrypoints.grpc.frames import Data
 from turnout.entrypoints.grpc.limits import GrpcLimits
-from turnout.entrypoints.grpc.messages import compress
+from turnout.entrypoints.grpc.messages import PREFIX
 from turnout.entrypoints.grpc.stream import Stream
 from turnout.entrypoints.grpc.streaming import StreamingCall
 from turnout.monitoring.record import Observer, RequestRecord
@@ -45,6 +46,7 @@ class Calls:
         self.default_deadline = default_deadline
         self.deadlines = Deadlines(loop)
         self.pass_end = PassEnd(loop)
+        self.compression = Compression(loop, limits.max_message_bytes)
         self.clock = monotonic()
         self.held = 0
         self.tasks: set[asyncio.Task[None]] = set()
@@ -59,15 +61,39 @@ class Calls:
             stream.streaming = True
             stream.work = StreamingCall(stream, self, head.method.stream)
 
-    def streamed(self, stream: Stream, message: bytes) -> None:
-        """A message for a streaming call."""
+    def streamed(self, stream: Stream, flag: int, message: Data) -> None:
+        """A message for a streaming call, compressed or not."""
         if isinstance(stream.work, StreamingCall):
-            stream.work.take(message)
+            stream.work.take(flag, message)
 
     def half_closed(self, stream: Stream) -> None:
         """No more messages come for a streaming call."""
         if isinstance(stream.work, StreamingCall):
             stream.work.half_closed()
+
+    def compressed(self, stream: Stream, message: Data) -> None:
+        """Answers a unary call whose message is complete but compressed."""
+
+        def ready(future: asyncio.Future[bytes]) -> None:
+            if stream.closed:
+                future.cancelled() or future.exception()  # looked at, so that nobody misses it
+                return
+            try:
+                plain = future.result()
+            except Exception as problem:  # noqa: BLE001  whatever it is, the caller gets a status
+                stream.table.fail(stream, as_failure(problem))
+            else:
+                self.unary(stream, plain)
+
+        try:
+            found = self.compression.decompress(message, stream.head.encoding)
+        except Failure as failure:
+            stream.table.fail(stream, failure)
+            return
+        if isinstance(found, bytes):
+            self.unary(stream, found)
+        else:
+            found.add_done_callback(ready)
 
     def unary(self, stream: Stream, message: Data) -> None:
         """Answers a unary call whose message is complete."""
@@ -83,7 +109,29 @@ class Calls:
             except Exception as problem:  # noqa: BLE001  whatever it is, the caller gets a status
                 stream.table.fail(stream, as_failure(problem))
             else:
-                respond(stream, answer)
+                self.respond(stream, answer)
+
+    def respond(self, stream: Stream, body: Data | Sequence[Data]) -> int:
+        """Sends the answer of a unary call; returns its size in bytes, before compression."""
+        out = stream.table.out
+        encoding = stream.head.answer_encoding
+        if isinstance(body, bytes) and encoding == "identity" and out.answer(stream, body):
+            stream.table.answered(stream)
+            return len(body) + PREFIX.size
+        parts: list[Data] = [body] if isinstance(body, bytes | memoryview) else list(body)
+        packed = self.compression.compress(parts, encoding)
+        if isinstance(packed, asyncio.Future):
+            packed.add_done_callback(lambda future: self._packed(stream, future))
+        else:
+            stream.trailers = OK_BLOCK
+            out.message(stream, parts if packed is None else (packed,), compressed=packed is not None)
+        return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts) + PREFIX.size
+
+    def _packed(self, stream: Stream, future: asyncio.Future[bytes]) -> None:
+        if future.cancelled() or stream.closed:
+            return
+        stream.trailers = OK_BLOCK
+        stream.table.out.message(stream, (future.result(),), compressed=True)
 
 
 class InferCall:
@@ -140,7 +188,7 @@ class InferCall:
         if response is not None and self._request is not None and not stream.closed:
             try:
                 body = self._codec.encode(self._request, response)
-                sent = respond(stream, body)
+                sent = self._calls.respond(stream, body)
             except Exception as wrong:  # noqa: BLE001  whatever it is, the caller gets a status
                 problem = wrong
         if problem is not None:
@@ -177,19 +225,3 @@ class InferCall:
                 sent,
             )
         )
-
-
-def respond(stream: Stream, body: Data | Sequence[Data]) -> int:
-    """Sends the answer of a unary call; returns its size in bytes."""
-    out = stream.table.out
-    encoding = stream.head.answer_encoding
-    if isinstance(body, bytes) and encoding == "identity" and out.answer(stream, body):
-        stream.table.answered(stream)
-        return len(body) + 5
-    parts: list[Data] = [body] if isinstance(body, bytes | memoryview) else list(body)
-    packed = compress(parts, encoding)
-    if packed is not None:
-        parts = [packed]
-    stream.trailers = OK_BLOCK
-    out.message(stream, parts, compressed=packed is not None)
-    return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts) + 5

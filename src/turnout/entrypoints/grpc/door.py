@@ -94,6 +94,8 @@ class GrpcDoor:
         await self._empty.wait()
         if self._timer is not None:
             self._timer.cancel()
+        if self._calls is not None:
+            self._calls.compression.close()
 
     def opened(self, connection: Connection) -> str:
         """Counts a new connection; the reason where it cannot stay."""

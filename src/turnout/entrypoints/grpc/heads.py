@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from turnout.core.errors import Failure, InvalidInput, TooLarge, Unsupported
@@ -22,6 +23,8 @@ _BAD_VALUE = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$")
 _CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
 _MAX_ID = 128
+#: Fields up to this length are judged once and remembered, as nearly all of a client's are always the same (bytes).
+_SHORT = 128
 
 
 class Head(NamedTuple):
@@ -70,7 +73,6 @@ def check_trailers(block: Block) -> None:
 
 def _read_call(path: bytes, fields: dict[bytes, bytes], length: int, methods: Mapping[bytes, GrpcMethod]) -> Head:
     encoding = fields.get(b"grpc-encoding", b"identity").decode("latin-1")
-    accepted = {name.strip() for name in fields.get(b"grpc-accept-encoding", b"").decode("latin-1").split(",")}
     failure: Failure | None = None
     timeout = math.inf
     method = methods.get(path)
@@ -90,11 +92,19 @@ def _read_call(path: bytes, fields: dict[bytes, bytes], length: int, methods: Ma
         method=method,
         timeout=timeout,
         encoding=encoding,
-        answer_encoding=encoding if encoding in accepted else "identity",
+        answer_encoding=_answer_encoding(encoding, fields.get(b"grpc-accept-encoding", b"")),
         request_id=fields.get(b"x-request-id", b"")[:_MAX_ID].decode("utf-8", "replace"),
         content_length=length,
         failure=failure,
     )
+
+
+def _answer_encoding(encoding: str, accepted: bytes) -> str:
+    """Answers are compressed where the client compresses, if it can read the same."""
+    if encoding == "identity":
+        return encoding
+    names = {name.strip() for name in accepted.decode("latin-1").split(",")}
+    return encoding if encoding in names else "identity"
 
 
 def read_timeout(text: bytes | None) -> float:
@@ -116,22 +126,36 @@ def _split(fields: Sequence[Field]) -> tuple[dict[bytes, bytes], dict[bytes, byt
     """Pseudo-header and other fields; of repeated ones the first counts, as no field read here may repeat."""
     pseudo: dict[bytes, bytes] = {}
     others: dict[bytes, bytes] = {}
-    for name, value in fields:
-        if _BAD_VALUE.search(value):
-            raise _malformed("a field value with a forbidden character")
-        if name[:1] == b":":
-            if others or name in pseudo or name not in _PSEUDO:
-                raise _malformed("pseudo-header fields come first, once each, and none but those of a request")
+    for field in fields:
+        name, value = field
+        if _check_short(field) if len(name) + len(value) <= _SHORT else _check(field):
+            if others or name in pseudo:
+                raise _malformed("pseudo-header fields come first, once each")
             pseudo[name] = value
-            continue
-        if not _NAME.fullmatch(name):
-            raise _malformed("a field name with a forbidden character")
-        if name in _CONNECTION or (name == b"te" and value != b"trailers"):
-            raise _malformed("a field that belongs to a connection")
-        if name == b"content-length" and others.get(name, value) != value:
+        elif name not in others:
+            others[name] = value
+        elif name == b"content-length" and others[name] != value:
             raise _malformed("two content lengths")
-        others.setdefault(name, value)
     return pseudo, others
+
+
+def _check(field: Field) -> bool:
+    """Whether it is a pseudo-header field. Raises StreamFault where it may not be in a request at all."""
+    name, value = field
+    if _BAD_VALUE.search(value):
+        raise _malformed("a field value with a forbidden character")
+    if name[:1] == b":":
+        if name not in _PSEUDO:
+            raise _malformed("a pseudo-header field that is none of a request")
+        return True
+    if not _NAME.fullmatch(name):
+        raise _malformed("a field name with a forbidden character")
+    if name in _CONNECTION or (name == b"te" and value != b"trailers"):
+        raise _malformed("a field that belongs to a connection")
+    return False
+
+
+_check_short = lru_cache(2048)(_check)
 
 
 def _content_length(text: bytes | None) -> int:

@@ -1,22 +1,17 @@
-"""gRPC messages: the five bytes before each, their assembly out of DATA payloads, and their compression."""
+"""gRPC messages: the five bytes before each, and their assembly out of DATA payloads."""
 
 from __future__ import annotations
 
 import struct
-import zlib
-from collections.abc import Sequence
 
 import numpy as np
 
-from turnout.core.errors import Failure, InvalidInput, TooLarge
+from turnout.core.errors import InvalidInput, TooLarge
 from turnout.entrypoints.grpc.frames import Data
 
 PREFIX = struct.Struct(">BI")
 #: From here on a message has its own memory from the start and is received into it (bytes).
 LARGE = 64 * 1024
-#: Answers below this are sent as they are even where compression was asked for (bytes).
-_COMPRESS_FROM = 1024
-_WINDOW_BITS = {"gzip": 31, "deflate": 15}
 
 
 class MessageReader:
@@ -101,28 +96,3 @@ class MessageReader:
         body = self._body if isinstance(self._body, memoryview) else bytes(self._body)
         self._length, self._body, self.held = -1, bytearray(), 0
         return self._flag, body
-
-
-def decompress(message: Data, encoding: str, max_bytes: int) -> bytes:
-    """A message as it was before `encoding`. Raises Failure, InvalidInput or TooLarge."""
-    bits = _WINDOW_BITS.get(encoding)
-    if bits is None:
-        raise Failure("a message with the compressed flag, but no grpc-encoding names its compression")
-    decoder = zlib.decompressobj(bits)
-    try:
-        body = decoder.decompress(message, max_bytes + 1)
-    except zlib.error:
-        raise InvalidInput("a compressed message cannot be read", field="grpc-encoding", expected=encoding) from None
-    if len(body) > max_bytes:
-        raise TooLarge(f"a message of more than {max_bytes} bytes after decompression; that is this server's limit")
-    if not decoder.eof or decoder.unused_data:
-        raise InvalidInput("a compressed message is cut off or too long", field="grpc-encoding", expected=encoding)
-    return body
-
-
-def compress(parts: Sequence[Data], encoding: str) -> bytes | None:
-    """The message compressed, or None where it is too small to be worth it."""
-    if encoding == "identity" or sum(len(part) for part in parts) < _COMPRESS_FROM:
-        return None
-    encoder = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS[encoding])
-    return b"".join([*(encoder.compress(part) for part in parts), encoder.flush()])

@@ -34,6 +34,7 @@ class Stream:
     __slots__ = (
         "began",
         "closed",
+        "compressed",
         "deadline",
         "ended",
         "head",
@@ -67,6 +68,7 @@ class Stream:
         self.received = 0
         self.reader: MessageReader | None = None
         self.message: Data | None = None
+        self.compressed = False
         self.held = 0
         self.waiting = 0
         self.ended = False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from turnout.core.errors import Cancelled, DeadlineExceeded, Failure
 from turnout.entrypoints.grpc.answers import OK_BLOCK, as_failure
-from turnout.entrypoints.grpc.messages import compress
+from turnout.entrypoints.grpc.frames import Data
 from turnout.entrypoints.grpc.stream import Stream
 from turnout.protocols.grpc import GrpcStream
 
@@ -26,7 +26,7 @@ class StreamingCall:
     def __init__(self, stream: Stream, calls: Calls, method: GrpcStream) -> None:
         self._stream = stream
         self._calls = calls
-        self._inbox: deque[bytes] = deque()
+        self._inbox: deque[tuple[int, Data]] = deque()
         self._no_more = False
         self._wake: asyncio.Future[None] | None = None
         self._sent: asyncio.Future[None] | None = None
@@ -38,9 +38,9 @@ class StreamingCall:
         calls.tasks.add(self._task)
         self._task.add_done_callback(calls.tasks.discard)
 
-    def take(self, message: bytes) -> None:
-        """One more message from the client."""
-        self._inbox.append(message)
+    def take(self, flag: int, message: Data) -> None:
+        """One more message from the client, compressed where `flag` is 1."""
+        self._inbox.append((flag, message))
         self._stream.waiting += len(message)
         self._notify()
 
@@ -73,11 +73,14 @@ class StreamingCall:
         stream, inbox = self._stream, self._inbox
         while True:
             if inbox:
-                message = inbox.popleft()
+                flag, message = inbox.popleft()
                 stream.waiting -= len(message)
                 stream.table.bodies.hold(stream)
                 stream.table.bodies.credit(stream)
-                yield message
+                if flag:
+                    plain = self._calls.compression.decompress(message, stream.head.encoding)
+                    message = plain if isinstance(plain, bytes) else await plain
+                yield bytes(message)
             elif self._no_more:
                 return
             else:
@@ -86,7 +89,9 @@ class StreamingCall:
 
     async def _send(self, message: bytes) -> None:
         stream = self._stream
-        packed = compress((message,), stream.head.answer_encoding)
+        packed = self._calls.compression.compress((message,), stream.head.answer_encoding)
+        if isinstance(packed, asyncio.Future):
+            packed = await packed
         stream.table.out.message(stream, (message if packed is None else packed,), compressed=packed is not None)
         if stream.out_left:
             self._sent = self._calls.loop.create_future()
