@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Bench:
         self.lost: list[Batch] = []
         self.place: Place
 
-    async def __aenter__(self) -> Bench:
+    async def __aenter__(self) -> Self:
         self.place = await self._make_place(self._model, self._on_done, self._on_lost)
         return self
 
