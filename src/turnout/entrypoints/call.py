@@ -8,6 +8,7 @@ current task, so a node that needs `asyncio.timeout` or a task group runs that p
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any
@@ -21,14 +22,14 @@ Done = Callable[[InferResponse | None, BaseException | None], None]
 class Call:
     """Runs `coroutine` to its end and then calls `done` once, with the response or the exception."""
 
-    __slots__ = ("_bucket", "_coroutine", "_done", "_failure", "_waiting", "finished")
+    __slots__ = ("_coroutine", "_done", "_failure", "_waiting", "finished", "watched")
 
     def __init__(self, coroutine: Coroutine[Any, Any, InferResponse], done: Done) -> None:
         self._coroutine = coroutine
         self._done = done
         self._waiting: Any = None
         self._failure: BaseException | None = None
-        self._bucket: dict[Call, None] | None = None
+        self.watched: dict[Call, float] | None = None
         self.finished = False
 
     def step(self, _future: Any = None) -> None:
@@ -61,39 +62,43 @@ class Call:
 
     def _finish(self, response: InferResponse | None, problem: BaseException | None) -> None:
         self.finished = True
-        if self._bucket is not None:
-            self._bucket.pop(self, None)
-            self._bucket = None
+        if self.watched is not None:
+            self.watched.pop(self, None)
         self._done(response, problem)
 
 
 class Deadlines:
-    """Ends calls whose deadline has passed, to within one tick (seconds): a wheel with O(1) add and remove."""
+    """Ends calls whose deadline has passed, to within one tick (seconds).
+
+    Nearly all calls end long before their deadline, so nothing is sorted: adding and removing is one dictionary
+    entry, and the calls are only looked through when the soonest deadline that was ever among them has passed.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tick: float = 0.005) -> None:
         self._loop = loop
-        self._rate = 1.0 / tick
         self._tick = tick
-        self._buckets: dict[int, dict[Call, None]] = {}
+        self._calls: dict[Call, float] = {}
+        self._soonest = math.inf
         self._armed = False
 
     def add(self, call: Call, deadline: float) -> None:
-        """Watches a call that has not finished. `deadline` is on the monotonic clock and finite."""
-        number = int(deadline * self._rate) + 1
-        bucket = self._buckets.get(number)
-        if bucket is None:
-            bucket = self._buckets[number] = {}
-            if not self._armed:
-                self._armed = True
-                self._loop.call_later(self._tick, self._turn)
-        bucket[call] = None
-        call._bucket = bucket  # noqa: SLF001  the wheel and the call are one mechanism in one file
+        """Watches a call that has not finished. `deadline` is on the monotonic clock."""
+        self._calls[call] = deadline
+        call.watched = self._calls
+        if deadline < self._soonest:
+            self._soonest = deadline
+        if not self._armed:
+            self._armed = True
+            self._loop.call_later(self._tick, self._turn)
 
     def _turn(self) -> None:
-        now = int(monotonic() * self._rate)
-        for number in [n for n in self._buckets if n <= now]:
-            for call in list(self._buckets.pop(number)):
+        now = monotonic()
+        if now >= self._soonest:
+            late = [call for call, deadline in self._calls.items() if deadline <= now]
+            for call in late:
+                self._calls.pop(call, None)
                 call.cancel(DeadlineExceeded("the deadline passed before the answer was there"))
-        self._armed = bool(self._buckets)
+            self._soonest = min(self._calls.values(), default=math.inf)
+        self._armed = bool(self._calls)
         if self._armed:
             self._loop.call_later(self._tick, self._turn)
