@@ -58,9 +58,19 @@ def _scalar(block: str, key: str) -> str | None:
         if quoted is None:
             return None
         joined = re.sub(r"\\\n[ \t]*(\\(?=[ \t]))?", "", quoted[1])
-        return str(json.loads('"' + re.sub(r"\\ ", " ", _unfold(joined)) + '"'))
+        return str(json.loads('"' + re.sub(r"\\(x..|U.{8}|.)", _as_json, _unfold(joined)) + '"'))
     plain = rest.split("\n", 1)[0].strip()
     return None if plain in {"", "null", "~"} else plain
+
+
+def _as_json(escape: re.Match[str]) -> str:
+    """An escape of YAML's double quotes as JSON writes it, where the two differ."""
+    kind = escape[1][0]
+    if kind == " ":
+        return " "
+    if kind in "xU":
+        return json.dumps(chr(int(escape[1][1:], 16)))[1:-1]
+    return escape[0]
 
 
 def _unfold(text: str) -> str:

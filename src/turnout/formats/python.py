@@ -46,9 +46,8 @@ class Python:
         example = options.example if options.example is not None else _attribute(subject, module, "example")
         if example is None:
             example = example_of(artifact, options)
-        signature = (options.signature and replace(options.signature, source="user")) or _signature(
-            subject, module, label
-        )
+        given = options.signature
+        signature = _signature(subject, module, label) if given is None else replace(given, source="user")
         if signature is None and example is not None:
             signature = _named_by_parameters(from_example(_tensors(example, wanted)), wanted)
         signature = signature or declared_inputs(artifact, options)
