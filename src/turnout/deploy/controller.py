@@ -54,6 +54,7 @@ class Router:
     sockets: tuple[socket.socket, socket.socket]
     child: Child | None = None
     listening: bool = False
+    ever_listening: bool = False
     failures: int = 0
     connected: set[str] = field(default_factory=set)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -212,7 +213,7 @@ class Controller:
     def _on_router(self, router: Router, message: Message) -> None:
         event = message["event"]
         if event == "listening":
-            router.listening = True
+            router.listening = router.ever_listening = True
             router.models.update(message["models"])
             for worker in self.workers:
                 if worker.ready:
@@ -236,6 +237,9 @@ class Controller:
         router.connected.clear()
         if self._stopping:
             self._when_drained()
+            return
+        if not router.ever_listening:
+            self._fail(f"a router ended before it listened ({how})")
             return
         router.failures = next_failures(router.failures, monotonic() - child.started)
         delay = back_off(router.failures)

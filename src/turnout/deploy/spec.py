@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -94,6 +95,23 @@ class ServeSpec:
             raise InvalidInput("nothing to serve", field="models", example="turnout serve model.onnx")
         if self.routers < 1:
             raise InvalidInput("at least one router is needed", field="routers", got=str(self.routers))
+        for field_name in ("port", "grpc_port"):
+            if not 0 <= getattr(self, field_name) <= 65535:
+                raise InvalidInput(
+                    "no such port", field=field_name, expected="0 to 65535", got=str(getattr(self, field_name))
+                )
+        if self.port == self.grpc_port != 0:
+            raise InvalidInput("REST and gRPC need a port each", field="grpc_port", got=f"{self.port} for both")
+        for field_name in ("default_deadline", "load_timeout", "drain_timeout"):
+            if not 0.0 < getattr(self, field_name) < math.inf:
+                raise InvalidInput(
+                    "not a duration",
+                    field=field_name,
+                    expected="a finite number of seconds above 0",
+                    got=str(getattr(self, field_name)),
+                )
+        if self.max_body_bytes < 1:
+            raise InvalidInput("too small", field="max_body_bytes", expected="at least 1", got=str(self.max_body_bytes))
 
     def model(self, name: str) -> ModelSpec:
         """The model of that name, which must be there."""
