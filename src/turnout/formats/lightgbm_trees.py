@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+_OF_LEAVES = ("leaf_weight", "leaf_count")
+_OF_NODES = ("split_gain", "internal_value", "internal_weight", "internal_count")
 MAX_LEAVES = 1 << 24
 
 
@@ -17,9 +19,12 @@ class Unsound(ValueError):
 
 def check_text(text: str) -> None:
     """Raises ValueError where the model is cut off, or a part of it points to something that is not there."""
-    body, found, _ = text.partition("\nend of trees")
+    if "\0" in text:
+        raise Unsound("there are zero bytes in it")  # the library would take the first for the end of the text
+    body, found, rest = text.partition("\nend of trees")
     if not found:
         raise Unsound("the file is cut off before its end of trees")
+    _check_parameters(rest)
     head, *trees = re.split(r"\n\n*Tree=", body)
     settings = _entries(head)
     features = _whole(settings, "max_feature_idx") + 1
@@ -40,6 +45,19 @@ def check_text(text: str) -> None:
         except ValueError as problem:
             raise Unsound(f"tree {number}: {problem}") from None
     _check_sizes(text, body, sizes)
+
+
+def _check_parameters(rest: str) -> None:
+    """The parameters end where they say, and each is a name and a value: LightGBM reads on until it finds their end."""
+    _, found, block = rest.partition("\nparameters:")
+    if not found:
+        return
+    lines, ended, _ = block.partition("\nend of parameters")
+    if not ended:
+        raise Unsound("the file is cut off before its end of parameters")
+    for line in lines.splitlines():
+        if line.strip() and not re.fullmatch(r"\[\w+: .*\]", line.strip()):
+            raise Unsound(f"the parameter {line.strip()[:40]!r} is damaged")
 
 
 def _check_sizes(text: str, body: str, sizes: list[str]) -> None:
@@ -96,6 +114,9 @@ def _check_tree(tree: Mapping[str, str], features: int) -> None:
         raise Unsound("it has no leaves")
     _row(tree, "leaf_value", leaves)
     inner = leaves - 1
+    for key, length in (*((k, leaves) for k in _OF_LEAVES), *((k, inner) for k in _OF_NODES), ("shrinkage", 1)):
+        if tree.get(key):
+            _row(tree, key, length)  # unused in a prediction, but LightGBM ends the process over a letter in them
     if inner == 0:
         return
     splits = _places(tree, "split_feature", inner)
