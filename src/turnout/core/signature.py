@@ -82,10 +82,21 @@ class Signature:
     batched: bool = True
     lenient: bool = False
     source: str = "artifact"
+    #: The data types that occur among the outputs.
+    output_types: frozenset[str] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)
+    _only: tuple[str, np.dtype[Any], tuple[int, ...]] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "output_types", frozenset(spec.datatype for spec in self.outputs))
         object.__setattr__(self, "_by_name", {spec.name: spec for spec in self.inputs})
+        # What most models are: one input of rows of one fixed shape. `validate` needs one comparison for it.
+        only = None
+        if self.batched and len(self.inputs) == 1:
+            (spec,) = self.inputs
+            if spec.shape and spec.shape[0] == -1 and -1 not in spec.shape[1:]:
+                only = (spec.name, spec.dtype, spec.shape[1:])
+        object.__setattr__(self, "_only", only)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; `from_json` gives the same signature back."""
@@ -123,6 +134,11 @@ class Signature:
 
         Raises InvalidInput naming the tensor, what was expected and what came.
         """
+        only = self._only
+        if only is not None and len(inputs) == 1 and (array := inputs.get(only[0])) is not None:
+            shape = array.shape
+            if shape and shape[1:] == only[2] and shape[0] and array.dtype == only[1]:
+                return inputs, shape[0]
         if self.lenient and len(self.inputs) == 1 and len(inputs) == 1:
             (array,) = inputs.values()
             inputs = {self.inputs[0].name: array}

@@ -1,6 +1,6 @@
 """One `infer` coroutine, driven from a protocol's callback, with its deadline.
 
-An asyncio Task costs 2 to 4 microseconds a request and starts a loop pass late. A `Call` steps the
+An asyncio Task costs 2 to 4 microseconds a request and starts a loop pass late. A `Driven` steps the
 coroutine at once and again whenever the future it waits for is done. Inside a driven coroutine there is no
 current task, so a node that needs `asyncio.timeout` or a task group runs that part in a task of its own.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any
@@ -19,31 +20,48 @@ from turnout.core.messages import InferResponse
 Done = Callable[[InferResponse | None, BaseException | None], None]
 
 
-class Call:
-    """Runs `coroutine` to its end and then calls `done` once, with the response or the exception."""
+class Driven:
+    """What runs one `infer` coroutine to its end: `begin` starts it, `ended` is called once with what came of it.
 
-    __slots__ = ("_coroutine", "_done", "_failure", "_waiting", "finished", "watched")
+    A door's own request object derives from this, so that a request is one object.
+    """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, InferResponse], done: Done) -> None:
-        self._coroutine = coroutine
-        self._done = done
+    __slots__ = ("_coroutine", "_failure", "_waiting", "over", "watched")
+
+    def __init__(self) -> None:
+        self._coroutine: Coroutine[Any, Any, InferResponse] | None = None
         self._waiting: Any = None
         self._failure: BaseException | None = None
-        self.watched: dict[Call, float] | None = None
-        self.finished = False
+        self.watched: dict[Driven, float] | None = None
+        self.over = False
+
+    @abstractmethod
+    def ended(self, response: InferResponse | None, problem: BaseException | None) -> None:
+        """Takes the response, or the exception that there is instead."""
+
+    def begin(self, coroutine: Coroutine[Any, Any, InferResponse]) -> None:
+        """Starts the coroutine; it may have ended when this returns."""
+        self._coroutine = coroutine
+        self.step()
 
     def step(self, _future: Any = None) -> None:
-        """Goes on until the coroutine waits or ends. The first call starts it."""
-        if self.finished:
+        """Goes on until the coroutine waits or ends."""
+        if self.over:
             return
         try:
-            waiting = self._coroutine.send(None)
+            waiting = self._coroutine.send(None)  # type: ignore[union-attr]  # set by begin
         except StopIteration as stop:
-            self._finish(stop.value, None)
+            self.over = True
+            if self.watched is not None:
+                self.watched.pop(self, None)
+            self.ended(stop.value, None)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as problem:  # noqa: BLE001  CancelledError too: it ends the request, not the server
-            self._finish(None, self._failure if self._failure is not None else problem)
+            self.over = True
+            if self.watched is not None:
+                self.watched.pop(self, None)
+            self.ended(None, self._failure if self._failure is not None else problem)
         else:
             self._waiting = waiting
             if waiting is None:  # a bare yield: asyncio.sleep(0)
@@ -53,17 +71,26 @@ class Call:
                 waiting.add_done_callback(self.step)
 
     def cancel(self, failure: BaseException | None = None) -> None:
-        """Ends the call: what it waits for is cancelled, and `done` gets `failure` (Cancelled by default)."""
-        if self.finished or self._failure is not None:
+        """Ends it early: what it waits for is cancelled, and `ended` gets `failure` (Cancelled by default)."""
+        if self.over or self._failure is not None:
             return
         self._failure = failure or Cancelled("the caller went away")
         if self._waiting is not None:
             self._waiting.cancel()
 
-    def _finish(self, response: InferResponse | None, problem: BaseException | None) -> None:
-        self.finished = True
-        if self.watched is not None:
-            self.watched.pop(self, None)
+
+class Call(Driven):
+    """A coroutine and the function that is told what came of it."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, InferResponse], done: Done) -> None:
+        super().__init__()
+        self._coroutine = coroutine
+        self._done = done
+
+    def ended(self, response: InferResponse | None, problem: BaseException | None) -> None:
+        """Tells it."""
         self._done(response, problem)
 
 
@@ -77,15 +104,15 @@ class Deadlines:
     def __init__(self, loop: asyncio.AbstractEventLoop, tick: float = 0.005) -> None:
         self._loop = loop
         self._tick = tick
-        self._calls: dict[Call, float] = {}
+        self._calls: dict[Driven, float] = {}
         self._soonest = math.inf
         self._armed = False
 
-    def add(self, call: Call, deadline: float) -> None:
+    def add(self, call: Driven, deadline: float) -> None:
         """Watches a call that has not finished. `deadline` is on the monotonic clock."""
         self._calls[call] = deadline
         call.watched = self._calls
-        if deadline < self._soonest:
+        if deadline < self._soonest:  # noqa: PLR1730  every request is here, and min() costs three times as much
             self._soonest = deadline
         if not self._armed:
             self._armed = True

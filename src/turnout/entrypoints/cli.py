@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import turnout
 from turnout.core.errors import Failure
@@ -32,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Failure as failure:
         print(f"turnout: {failure.message}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read our output has seen enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain once more at its end
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -39,77 +44,153 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="turnout",
-        description="Deploys and serves machine-learning models.",
+        description="Serves machine-learning models, or predicts with one.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"turnout {turnout.__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    _serve_words(verbs.add_parser("serve", help="serve models over REST and gRPC", description=_SERVE))
-    _predict_words(verbs.add_parser("predict", help="predict rows of a file", description=_PREDICT))
+    _serve_words(
+        verbs.add_parser(
+            "serve",
+            help="serve models over REST and gRPC",
+            description=_SERVE,
+            usage="turnout serve [OPTIONS] [NAME=]MODEL ...",
+            allow_abbrev=False,
+        )
+    )
+    _predict_words(
+        verbs.add_parser(
+            "predict",
+            help="predict the rows of a file",
+            description=_PREDICT,
+            usage="turnout predict [OPTIONS] MODEL --input FILE",
+            allow_abbrev=False,
+        )
+    )
     return parser
 
 
 _SERVE = (
     "Serves each model in worker processes of its own. SIGTERM or Ctrl-C stops it gracefully, a second one at once."
 )
-_PREDICT = "Predicts the rows of a CSV, JSON or Parquet file in this process and prints one JSON record for each."
+_PREDICT = "Predicts the rows of a file in this process and prints one JSON record for each."
+_MODEL = "a file, a directory, module:attr or python:FILE.py:ATTR"
+
+
+def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Reads a whole number within bounds; argparse puts the option's name before the complaint."""
+    wanted = f"a whole number from {low} to {high}" if high is not None else f"a whole number, {low} or more"
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low or (high is not None and number > high):
+            raise argparse.ArgumentTypeError(f"expected {wanted}; got {text!r}")
+        return number
+
+    return read
+
+
+def _seconds(*, or_zero: bool = False) -> Callable[[str], float]:
+    """Reads a duration in seconds."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or number < 0 or (number == 0 and not or_zero):
+            raise argparse.ArgumentTypeError(f"expected seconds, {'0 or more' if or_zero else 'above 0'}; got {text!r}")
+        return number
+
+    return read
 
 
 def _model_words(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--trust-pickle", action="store_true", help="allow pickle-based files: loading one runs its code"
+    models = parser.add_argument_group("how a model is loaded")
+    models.add_argument(
+        "--trust-pickle", action="store_true", help="allow files whose loading runs code from them, such as pickles"
     )
-    parser.add_argument("--format", help="say the format instead of having it detected (onnx, sklearn, xgboost ...)")
-    parser.add_argument("--signature", metavar="FILE", help="JSON file with the model's inputs and outputs")
-    parser.add_argument(
-        "--example", metavar="FILE", help="JSON file with example rows, where the model does not name its inputs"
+    models.add_argument("--format", help="say the format instead of having it detected (onnx, sklearn, xgboost ...)")
+    models.add_argument("--signature", metavar="FILE", help="JSON file with the model's inputs and outputs")
+    models.add_argument(
+        "--example", metavar="FILE", help="JSON file with example rows, for a model that does not say its inputs"
     )
-    parser.add_argument(
-        "--threads", type=int, default=1, help="threads of the model's library, per replica (default 1)"
+    models.add_argument(
+        "--threads", type=_whole(1), default=1, metavar="N", help="threads of the model's library (default 1)"
     )
 
 
 def _serve_words(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "models", nargs="+", metavar="[NAME=]MODEL", help="a file, a directory, module:attr or python:FILE.py:ATTR"
+    parser.add_argument("models", nargs="+", metavar="[NAME=]MODEL", help=_MODEL)
+    doors = parser.add_argument_group("where it is called")
+    port = _whole(0, 65535)
+    doors.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
-    parser.add_argument("--port", type=int, default=8080, help="HTTP port, 0 for a free one (default 8080)")
-    parser.add_argument("--grpc-port", type=int, default=8081, help="gRPC port, 0 for a free one (default 8081)")
-    parser.add_argument("--replicas", type=int, default=1, help="worker processes per model (default 1)")
-    parser.add_argument("--routers", type=int, default=1, help="router processes that share the ports (default 1)")
-    parser.add_argument(
+    doors.add_argument(
+        "--port", type=port, default=8080, metavar="N", help="HTTP port, 0 for a free one (default 8080)"
+    )
+    doors.add_argument(
+        "--grpc-port", type=port, default=8081, metavar="N", help="gRPC port, 0 for a free one (default 8081)"
+    )
+    doors.add_argument(
+        "--routers", type=_whole(1), default=1, metavar="N", help="processes that share the ports (default 1)"
+    )
+    doors.add_argument(
+        "--max-body-mb", type=_whole(1, 256), default=64, metavar="N", help="largest request, in MiB (default 64)"
+    )
+    doors.add_argument(
+        "--access-log", default="stderr", metavar="WHERE", help="stderr, stdout, off or a path (default stderr)"
+    )
+    work = parser.add_argument_group("how it runs")
+    work.add_argument("--replicas", type=_whole(1), default=1, metavar="N", help="processes per model (default 1)")
+    work.add_argument(
         "--place",
         choices=("worker", "inline"),
         default="worker",
-        help="where predict runs; inline is for trusted models",
+        help="where predict runs (default worker); inline, in the router, is for trusted models",
     )
-    parser.add_argument(
-        "--deadline", type=float, default=30.0, metavar="SECONDS", help="for requests that bring none (default 30)"
+    work.add_argument(
+        "--max-batch-rows", type=_whole(1), default=256, metavar="N", help="rows in one batch (default 256)"
     )
-    parser.add_argument("--max-batch-rows", type=int, default=256, help="rows in one batch (default 256)")
-    parser.add_argument(
-        "--max-batch-wait", type=float, default=0.0, metavar="SECONDS", help="wait for more rows (default 0: never)"
+    work.add_argument(
+        "--max-batch-wait",
+        type=_seconds(or_zero=True),
+        default=0.0,
+        metavar="SECONDS",
+        help="how long a batch waits for more rows (default 0: not at all)",
     )
-    parser.add_argument("--queue-rows", type=int, default=16384, help="rows that may wait per model (default 16384)")
-    parser.add_argument("--max-body-mb", type=int, default=64, help="largest request, in MiB (default 64)")
-    parser.add_argument(
-        "--load-timeout", type=float, default=300.0, metavar="SECONDS", help="for a model to become ready"
+    work.add_argument(
+        "--queue-rows", type=_whole(1), default=16384, metavar="N", help="rows that may wait per model (default 16384)"
     )
-    parser.add_argument(
-        "--drain-timeout", type=float, default=30.0, metavar="SECONDS", help="for requests in flight at the end"
-    )
-    parser.add_argument(
-        "--access-log", default="stderr", metavar="WHERE", help="stderr, stdout, off or a path (default stderr)"
-    )
+    _time_words(parser)
     _model_words(parser)
 
 
+def _time_words(parser: argparse.ArgumentParser) -> None:
+    times = parser.add_argument_group("how long things may take, in seconds")
+    for name, default, meaning in (
+        ("--deadline", 30.0, "a request that brings no deadline of its own"),
+        ("--load-timeout", 300.0, "all models to become ready"),
+        ("--drain-timeout", 30.0, "requests in flight when it is told to stop"),
+    ):
+        times.add_argument(
+            name, type=_seconds(), default=default, metavar="SECONDS", help=f"{meaning} (default {default:g})"
+        )
+
+
 def _predict_words(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a file, a directory, module:attr or python:FILE.py:ATTR")
+    parser.add_argument("model", metavar="MODEL", help=_MODEL)
     parser.add_argument(
-        "--input", required=True, metavar="FILE", help="rows: .csv, .json or .parquet; - for JSON on standard input"
+        "--input",
+        required=True,
+        metavar="FILE",
+        help="rows: .csv, .tsv, .json, .jsonl or .parquet; - for JSON on standard input",
     )
     parser.add_argument(
         "--output", metavar="FILE", help="write .json, .jsonl or .csv there instead of JSON lines on standard output"

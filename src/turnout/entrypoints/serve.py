@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import json
 import logging
 import os
+import shlex
 import signal
+import socket
 import sys
+from pathlib import Path
 from typing import Any
 
+from turnout.core.errors import InvalidInput
 from turnout.core.signature import Signature, TensorSpec
 from turnout.deploy.controller import Controller
-from turnout.deploy.load import detect_format
+from turnout.deploy.load import detect_format, load_options
 from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.formats.artifact import Artifact
+from turnout.protocols import examples
 from turnout.runtime.batch import BatchPolicy
+
+#: A longer example is no help in a terminal; the page at /docs has it.
+_EXAMPLE_LENGTH = 1000
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serves until stopped. Raises a Failure for words or artifacts that cannot work, before anything is started."""
     spec = spec_of(arguments)
-    for model in spec.models:
-        detect_format(model)
+    _check_doors(spec)
+    load_options(
+        trust_pickle=arguments.trust_pickle,
+        format=arguments.format,
+        threads=arguments.threads,
+        signature=arguments.signature,
+        example=arguments.example,
+    )
+    found = ", ".join(f"{model.name} ({detect_format(model)})" for model in spec.models)
     logging.basicConfig(level=logging.INFO, format="turnout: %(message)s", stream=sys.stderr)
+    _say(f"loading {found} ...")
     return asyncio.run(_run(spec))
 
 
@@ -44,6 +61,43 @@ def spec_of(arguments: argparse.Namespace) -> ServeSpec:
         max_body_bytes=arguments.max_body_mb << 20,
         access_log=arguments.access_log,
     )
+
+
+def _check_doors(spec: ServeSpec) -> None:
+    """Raises InvalidInput for what a router would fail on only after it was started."""
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(spec.host, None)}
+    except OSError:
+        raise InvalidInput(
+            "no address is known by that name",
+            field="--host",
+            expected="an address of this machine, such as 127.0.0.1 or 0.0.0.0",
+            got=repr(spec.host),
+        ) from None
+    if spec.port == spec.grpc_port != 0:
+        raise InvalidInput(
+            "HTTP and gRPC need a port each",
+            field="--grpc-port",
+            got=f"{spec.grpc_port} for both",
+            example=f"--port {spec.port} --grpc-port {spec.port % 65535 + 1}",
+        )
+    if spec.access_log not in {"stderr", "stdout", "off"}:
+        try:
+            with Path(spec.access_log).open("ab"):
+                pass
+        except OSError as problem:
+            raise InvalidInput(
+                f"cannot be written ({problem.strerror})",
+                field="--access-log",
+                expected="stderr, stdout, off or a file's path",
+                got=repr(spec.access_log),
+            ) from None
+    if not all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found):
+        _say(f"{spec.host} can be reached from outside, and nobody is asked who they are: keep a firewall before it")
+
+
+def _say(text: str) -> None:
+    print(f"turnout: {text}", file=sys.stderr, flush=True)
 
 
 def _policy(arguments: argparse.Namespace) -> BatchPolicy:
@@ -74,15 +128,24 @@ def _model(word: str, arguments: argparse.Namespace, batching: BatchPolicy) -> M
 async def _run(spec: ServeSpec) -> int:
     controller = Controller(spec, lambda ready, served: print(table(ready, served), flush=True))
     loop = asyncio.get_running_loop()
+
+    told = iter(("stopping: what is in flight is still answered; the next signal ends at once", "ending at once"))
+
+    def stop() -> None:
+        if text := next(told, ""):
+            _say(text)
+        controller.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, controller.stop)
+        loop.add_signal_handler(number, stop)
     try:
         code = await controller.run()
     except OSError as problem:
-        print(f"turnout: {problem.strerror or problem}", file=sys.stderr)
+        controller.kill()
+        _say(problem.strerror or str(problem))
         return 1
     if controller.failure:
-        print(f"turnout: {controller.failure}", file=sys.stderr)
+        _say(controller.failure)
     return code
 
 
@@ -99,19 +162,29 @@ def table(spec: ServeSpec, served: dict[str, dict[str, Any]]) -> str:
         lines.append(f"  {model.name:<{width}}  {found['format']}, {where}")
         lines.append(f"  {'':<{width}}    in   {_tensors(signature.inputs)}")
         lines.append(f"  {'':<{width}}    out  {_tensors(signature.outputs)}")
-    signatures = {name: Signature.from_json(found["signature"]) for name, found in served.items()}
-    examples = [(name, json.dumps(example_body(signature))) for name, signature in signatures.items()]
-    name, example = min(examples, key=lambda pair: len(pair[1]))
     lines += [
         "",
         f"  REST  {url}      page {url}/docs      metrics {url}/metrics",
         f"  gRPC  {host}:{spec.grpc_port}",
         "",
-        "  Try it:",
-        f"  curl -s {url}/predict/{name} -H 'content-type: application/json' -d '{example}'",
+        *_trial(url, {name: Signature.from_json(found["signature"]) for name, found in served.items()}),
+        "  Ctrl-C stops it.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _trial(url: str, signatures: dict[str, Signature]) -> list[str]:
+    """A command that asks the model whose request is the shortest, if one is short enough to be copied."""
+    requests = [(name, json.dumps(example_body(signature))) for name, signature in signatures.items()]
+    name, example = min(requests, key=lambda pair: len(pair[1]))
+    if len(example) > _EXAMPLE_LENGTH:
+        return [f"  Try it: {url}/docs has a request for each model.", ""]
+    return [
+        "  Try it:",
+        f"  curl -s {url}/predict/{name} -H 'content-type: application/json' -d {shlex.quote(example)}",
+        "",
+    ]
 
 
 def _tensors(specs: tuple[TensorSpec, ...]) -> str:
@@ -120,24 +193,7 @@ def _tensors(specs: tuple[TensorSpec, ...]) -> str:
 
 
 def example_body(signature: Signature) -> Any:
-    """A body for POST /predict/NAME that works: one row."""
-    if len(signature.inputs) == 1:
-        spec = signature.inputs[0]
-        if spec.columns and len(spec.columns) <= 8 and len(spec.shape) == 2:
-            return [dict.fromkeys(spec.columns, _value(spec))]
-        return [_nested(spec.shape[1:], _value(spec))] if signature.batched else _nested(spec.shape, _value(spec))
-    if signature.batched:
-        return [{spec.name: _nested(spec.shape[1:], _value(spec)) for spec in signature.inputs}]
-    return {spec.name: _nested(spec.shape, _value(spec)) for spec in signature.inputs}
-
-
-def _value(spec: TensorSpec) -> Any:
-    if spec.datatype == "BYTES":
-        return "a"
-    if spec.datatype == "BOOL":
-        return True
-    return 1 if "INT" in spec.datatype else 0.5
-
-
-def _nested(shape: tuple[int, ...], value: Any) -> Any:
-    return [_nested(shape[1:], value) for _ in range(max(1, shape[0]))] if shape else value
+    """A short body for POST /predict/NAME that works: by column where there are few, else by position."""
+    if len(signature.inputs) == 1 and len(signature.inputs[0].columns) > 8:
+        return examples.nested(signature.inputs[0])
+    return examples.plain(signature)

@@ -60,7 +60,8 @@ class Parsed(msgspec.Struct, gc=False):
     outputs: list[OutputJson] | None
 
 
-_SMALL = msgspec.json.Decoder(RequestJson).decode
+#: A short request before its data is read. Raises what DOUBT names.
+decode_small = msgspec.json.Decoder(RequestJson).decode
 
 
 def decode_json(body: bytes | bytearray | memoryview) -> Parsed:
@@ -74,13 +75,13 @@ def decode_json(body: bytes | bytearray | memoryview) -> Parsed:
 def decode_header(body: bytes | bytearray | memoryview) -> RequestJson | None:
     """The JSON part of a request with blobs, its data unread; None where the exact decoder has to look."""
     try:
-        return _SMALL(body)
+        return decode_small(body)
     except DOUBT:
         return None
 
 
 def _small(body: bytes | bytearray | memoryview) -> Parsed:
-    request = _SMALL(body)
+    request = decode_small(body)
     arrays: dict[str, Array] = {}
     for item in request.inputs:
         if item.data is ABSENT or item.parameters or item.datatype == "FP16":

@@ -15,9 +15,9 @@ from turnout.core.tensors import Array, dtype_name
 from turnout.protocols import examples, v2_metadata
 from turnout.protocols.failures import error_body
 from turnout.protocols.http import JSON, HttpRequest, HttpResponse, Route
-from turnout.protocols.json_arrays import flat_json
+from turnout.protocols.json_arrays import DOUBT, LARGE, flat_json, small_array
 from turnout.protocols.v2_binary import HEADER, blob, decode_binary, decode_raw, parameters_json, split
-from turnout.protocols.v2_json import OutputJson, Parsed, decode_json
+from turnout.protocols.v2_json import ABSENT, OutputJson, Parsed, decode_json, decode_small
 
 OCTETS = "application/octet-stream"
 
@@ -41,8 +41,12 @@ class V2Infer:
     def decode(self, http: HttpRequest, model: ServedModel, context: Context) -> InferRequest:
         """The request. Raises InvalidInput with the path of what is wrong, or Unsupported."""
         signature = model.signature
+        header = http.headers.get(HEADER)
+        if header is None and len(http.body) < LARGE:
+            usual = _decode_usual(http.body, model, context)
+            if usual is not None:
+                return usual
         try:
-            header = http.headers.get(HEADER)
             if header is None:
                 parsed, reply = decode_json(http.body), PLAIN_REPLY
             else:
@@ -69,6 +73,10 @@ class V2Infer:
     def encode(self, http: HttpRequest, request: InferRequest, response: InferResponse) -> HttpResponse:
         """The answer: JSON, or JSON and blobs as soon as one output shall be a blob."""
         reply = request.reply if type(request.reply) is Reply else PLAIN_REPLY
+        if not reply.binary and reply.chosen is None and not request.outputs and not response.parameters:
+            usual = _encode_usual(reply.id, response)
+            if usual is not None:
+                return HttpResponse(200, JSON, usual)
         parts = [_prefix(response.model, response.version)]
         if reply.id is not None:
             parts.append(b'"id":' + _text(reply.id) + b",")
@@ -81,23 +89,65 @@ class V2Infer:
             if request.outputs and name not in request.outputs:
                 continue
             binary = reply.binary if reply.chosen is None else reply.chosen.get(name, reply.binary)
-            parts.append(comma + _tensor_head(name, dtype_name(array.dtype), array.shape))
+            head = _tensor_head(name, dtype_name(array.dtype), array.shape)
+            parts.append(comma + (head.removesuffix(_DATA) if binary else head))
             if binary:
                 piece = blob(array)
                 blobs.append(piece)
                 parts.append(b'"parameters":{"binary_data_size":%d}}' % len(piece))
             else:
-                parts.append(b'"data":' + _data(name, array) + b"}")
+                parts.append(_data(name, array) + b"}")
             comma = b","
         parts.append(b"]}")
-        head = b"".join(parts)
+        whole = b"".join(parts)
         if not blobs:
-            return HttpResponse(200, JSON, head)
-        return HttpResponse(200, OCTETS, [head, *blobs], (("Inference-Header-Content-Length", str(len(head))),))
+            return HttpResponse(200, JSON, whole)
+        return HttpResponse(200, OCTETS, [whole, *blobs], (("Inference-Header-Content-Length", str(len(whole))),))
 
     def encode_failure(self, http: HttpRequest, failure: Failure) -> HttpResponse:
         """`{"error": "..."}` under the failure's status."""
         return error_body(failure)
+
+
+def _decode_usual(body: bytes | bytearray | memoryview, model: ServedModel, context: Context) -> InferRequest | None:
+    """The request of most callers: short, JSON, one input, no wishes. None for any other, and for a wrong one."""
+    signature = model.signature
+    try:
+        parsed = decode_small(body)
+        (item,) = parsed.inputs
+        if parsed.outputs is not None or parsed.parameters is not None or item.parameters or item.data is ABSENT:
+            return None
+        if item.datatype == "FP16" or "FP16" in signature.output_types:
+            return None
+        inputs, rows = signature.validate({item.name: small_array(item.datatype, item.data, item.shape)})
+    except (*DOUBT, InvalidInput):
+        return None  # whoever reads it again says what is wrong
+    reply = PLAIN_REPLY
+    if parsed.id:
+        reply = Reply(parsed.id)
+        context = Context(parsed.id, context.deadline, context.protocol, context.caller)
+    return InferRequest(model.name, inputs, rows, context, model.version, (), NO_PARAMETERS, reply)
+
+
+def _encode_usual(id: str | None, response: InferResponse) -> bytes | None:
+    """The answer that most callers get: all outputs, numbers, as JSON. None where an output is something else."""
+    parts = [_prefix(response.model, response.version)]
+    if id is not None:
+        parts.append(b'"id":%b,"outputs":[' % orjson.dumps(id))
+    else:
+        parts.append(b'"outputs":[')
+    for name, array in response.outputs.items():
+        dtype = array.dtype
+        if dtype.char not in "fdilq" or not array.flags.c_contiguous or not array.ndim:
+            return None
+        data = orjson.dumps(array if array.ndim == 1 else array.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+        if b"null" in data:
+            return None
+        parts.append(_tensor_head(name, dtype_name(dtype), array.shape))
+        parts.append(data)
+        parts.append(b"},")
+    parts[-1] = b"}]}"
+    return b"".join(parts)
 
 
 def _wishes(parsed: Parsed, signature: Signature, reply: Reply) -> tuple[tuple[str, ...], Parameters, Reply]:
@@ -176,6 +226,9 @@ def _placed(problem: InvalidInput, http: HttpRequest, signature: Signature) -> I
     )
 
 
+_DATA = b'"data":'
+
+
 @lru_cache(maxsize=4096)
 def _prefix(model: str, version: str) -> bytes:
     text = b'{"model_name":' + orjson.dumps(model) + b","
@@ -184,7 +237,7 @@ def _prefix(model: str, version: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _tensor_head(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
-    return orjson.dumps({"name": name, "datatype": datatype, "shape": shape})[:-1] + b","
+    return orjson.dumps({"name": name, "datatype": datatype, "shape": shape})[:-1] + b"," + _DATA
 
 
 def _text(text: str) -> bytes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from turnout.core.errors import InvalidInput
 from turnout.core.messages import Context, InferResponse
 from turnout.core.tensors import Tensors
 from turnout.runtime.reply import Reply
@@ -31,10 +33,13 @@ class BatchPolicy:
     max_seconds: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.max_rows < 1 or self.queue_rows < 1 or self.queue_bytes < 1:
-            raise ValueError("max_rows, queue_rows and queue_bytes must be at least 1")
-        if self.max_wait < 0 or self.max_seconds <= 0:
-            raise ValueError("max_wait must not be negative and max_seconds must be above 0")
+        for name in ("max_rows", "queue_rows", "queue_bytes"):
+            if getattr(self, name) < 1:
+                raise InvalidInput("too small", field=name, expected="at least 1", got=str(getattr(self, name)))
+        if not 0.0 <= self.max_wait < math.inf:
+            raise InvalidInput("not a duration", field="max_wait", expected="0 s or more", got=str(self.max_wait))
+        if not 0.0 < self.max_seconds:
+            raise InvalidInput("not a duration", field="max_seconds", expected="above 0 s", got=str(self.max_seconds))
 
 
 class Item(Reply[InferResponse]):
@@ -55,7 +60,11 @@ class Item(Reply[InferResponse]):
         enqueued: float,
         key: Key,
     ) -> None:
-        super().__init__(loop)
+        # Reply.__init__, written out: every request is here, and a call costs as much as the rest of this.
+        self._loop = loop
+        self._state = 0
+        self._callback = self._context = self._more = self._problem = None
+        self._asyncio_future_blocking = False
         self.inputs = inputs
         self.rows = rows
         self.nbytes = nbytes

@@ -38,9 +38,7 @@ class Client:
     def __init__(self, host: str, port: int, timeout: float = 30.0) -> None:
         self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
 
-    def request(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
+    def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
         """Sends bytes as they are and anything else as JSON. Raises OSError or HTTPException without an answer."""
         sent = dict(headers or {})
         if body is not None and not isinstance(body, bytes):

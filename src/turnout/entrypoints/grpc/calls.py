@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from time import monotonic
 
-from turnout.core.errors import Code, DeadlineExceeded, Failure
+from turnout.core.errors import Code, DeadlineExceeded, Failure, QueueFull
 from turnout.core.messages import Context, InferRequest, InferResponse
 from turnout.core.servable import ServedModel, Serving
-from turnout.entrypoints.call import Call, Deadlines
+from turnout.entrypoints.call import Deadlines, Driven
 from turnout.entrypoints.grpc.answers import OK_BLOCK, as_failure
 from turnout.entrypoints.grpc.compression import Compression
 from turnout.entrypoints.grpc.flow import PassEnd
@@ -19,6 +19,7 @@ from turnout.entrypoints.grpc.limits import GrpcLimits
 from turnout.entrypoints.grpc.messages import PREFIX
 from turnout.entrypoints.grpc.stream import Stream
 from turnout.entrypoints.grpc.streaming import StreamingCall
+from turnout.entrypoints.pace import BUSY, SHARE, Pace
 from turnout.monitoring.record import Observer, RequestRecord
 from turnout.protocols.grpc import GrpcInferCodec, GrpcMethod
 
@@ -45,6 +46,7 @@ class Calls:
         self.limits = limits
         self.default_deadline = default_deadline
         self.deadlines = Deadlines(loop)
+        self.pace = Pace(loop)
         self.pass_end = PassEnd(loop)
         self.compression = Compression(loop, limits.max_message_bytes)
         self.clock = monotonic()
@@ -134,16 +136,16 @@ class Calls:
         stream.table.out.message(stream, (future.result(),), compressed=True)
 
 
-class InferCall:
+class InferCall(Driven):
     """One prediction: decode, infer, encode, tell the observer."""
 
-    __slots__ = ("_bytes_in", "_call", "_calls", "_codec", "_decoded", "_model", "_request", "_start", "_stream")
+    __slots__ = ("_bytes_in", "_calls", "_codec", "_decoded", "_model", "_request", "_start", "_stream")
 
     def __init__(self, stream: Stream, calls: Calls, codec: GrpcInferCodec) -> None:
+        super().__init__()
         self._stream = stream
         self._calls = calls
         self._codec = codec
-        self._call: Call | None = None
         self._model: ServedModel | None = None
         self._request: InferRequest | None = None
         self._bytes_in = 0
@@ -159,28 +161,30 @@ class InferCall:
         try:
             if deadline <= self._start:
                 raise DeadlineExceeded("the deadline passed before the request was there")
+            behind = calls.pace.behind(self._start)
+            if behind > SHARE * (deadline - self._start):
+                raise QueueFull(BUSY, retry_after=behind)
             context = Context(stream.head.request_id, deadline, "grpc")
             self._model, self._request = self._codec.decode(message, calls.serving, context)
             coroutine = self._model.servable.infer(self._request)
         except Exception as problem:  # noqa: BLE001  whatever it is, the caller gets a status
-            self._done(None, problem)
+            self.ended(None, problem)
             return
         self._decoded = monotonic()
-        call = self._call = Call(coroutine, self._done)
         stream.work = self
-        call.step()
-        if not call.finished and deadline != math.inf:
-            calls.deadlines.add(call, deadline)
+        self.begin(coroutine)
+        if not self.over and deadline != math.inf:
+            calls.deadlines.add(self, deadline)
 
     def stop(self, failure: Failure) -> None:
         """The stream has ended: the prediction is cancelled."""
-        if self._call is not None:
-            self._call.cancel(failure)
+        self.cancel(failure)
 
     def drained(self) -> None:
         """Nothing waits for a unary answer to be sent."""
 
-    def _done(self, response: InferResponse | None, problem: BaseException | None) -> None:
+    def ended(self, response: InferResponse | None, problem: BaseException | None) -> None:
+        """Sends what the servable answered."""
         stream = self._stream
         stream.work = None
         before = monotonic()
@@ -200,7 +204,7 @@ class InferCall:
         self._tell(response, code, before, sent)
 
     def _tell(self, response: InferResponse | None, code: Code, before: float, sent: int) -> None:
-        now = monotonic()
+        now = self._calls.pace.active = monotonic()
         request, model = self._request, self._model
         queue = predict = 0.0
         batch_rows = 0

@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
         self._head_began = 0.0
         if head.close:
             self._ended = True
-        exchange.begin(body, monotonic(), waited)
+        exchange.answer(body, monotonic(), waited)
 
     def _wait_for_head(self, start: bytes) -> None:
         """Keeps the start of a head, unless it is already wrong."""
@@ -302,7 +302,7 @@ class Connection(asyncio.Protocol):
 
     def _cancel_all(self) -> None:
         while self._pending:
-            self._pending.popleft().cancel()
+            self._pending.popleft().abandon()
 
     def _leave(self) -> None:
         self.lost = self._ended = True

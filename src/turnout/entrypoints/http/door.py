@@ -17,10 +17,11 @@ from turnout.entrypoints.http.head import HeadReader
 from turnout.entrypoints.http.limits import HttpLimits
 from turnout.entrypoints.http.routing import Routes
 from turnout.entrypoints.http.state import DoorState
+from turnout.entrypoints.pace import Pace
 from turnout.monitoring.record import Observer
 from turnout.protocols.http import RestProtocol
 
-_BACKLOG = 1024
+_BACKLOG = 4096
 
 
 class HttpDoor:
@@ -43,7 +44,7 @@ class HttpDoor:
         self.limits = limits or HttpLimits()
         self._loop = asyncio.get_running_loop()
         heads = HeadReader(Routes(protocols), self.limits, default_deadline)
-        self._state = DoorState(serving, observer, self.limits, heads, Deadlines(self._loop))
+        self._state = DoorState(serving, observer, self.limits, heads, Deadlines(self._loop), Pace(self._loop))
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()

@@ -8,14 +8,15 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import Any, Protocol
 
-from turnout.core.errors import Cancelled, Code, DeadlineExceeded, Failure
+from turnout.core.errors import Cancelled, Code, DeadlineExceeded, Failure, QueueFull
 from turnout.core.messages import Context, InferRequest, InferResponse
 from turnout.core.servable import Servable, ServedModel
-from turnout.entrypoints.call import Call
+from turnout.entrypoints.call import Driven
 from turnout.entrypoints.http.compression import inflate
 from turnout.entrypoints.http.head import Head
 from turnout.entrypoints.http.responses import Parts, encode_any, encode_plain, refusal, with_retry_after
 from turnout.entrypoints.http.state import DoorState
+from turnout.entrypoints.pace import BUSY, SHARE
 from turnout.monitoring.record import RequestRecord
 from turnout.protocols.http import HttpRequest, HttpResponse, status_of
 
@@ -38,22 +39,22 @@ class Line(Protocol):
     def ends_with(self, exchange: Exchange) -> bool: ...
 
 
-class Exchange:
+class Exchange(Driven):
     """One request on one connection. `parts` is its answer once there is one; answers leave in order."""
 
     __slots__ = (
-        "call", "close", "decoded", "head", "http", "later", "line", "model", "parts", "request", "size", "started",
+        "close", "decoded", "head", "http", "later", "line", "model", "parts", "request", "size", "started",
         "state",
     )  # fmt: skip
 
     http: HttpRequest
 
     def __init__(self, state: DoorState, line: Line, head: Head) -> None:
+        super().__init__()
         self.state = state
         self.line = line
         self.head = head
         self.close = head.close
-        self.call: Call | None = None
         self.later: Task[None] | None = None
         self.model: ServedModel | None = None
         self.request: InferRequest | None = None
@@ -61,7 +62,7 @@ class Exchange:
         self.size = 0
         self.started = self.decoded = 0.0
 
-    def begin(self, body: bytes | bytearray | memoryview, now: float, waited: float = 0.0) -> None:
+    def answer(self, body: bytes | bytearray | memoryview, now: float, waited: float = 0.0) -> None:
         """Answers the request, at once or when its prediction is there. Never raises.
 
         `waited` is how long the body took to come (seconds): it counts for a deadline that the caller set.
@@ -78,6 +79,9 @@ class Exchange:
             left = head.deadline - waited if head.deadline_given else head.deadline
             if left <= 0.0:
                 raise DeadlineExceeded("the deadline passed before the request was there")
+            behind = state.pace.behind(now)
+            if behind > SHARE * left:
+                raise QueueFull(BUSY, retry_after=behind)
             model = self.model = state.serving.find(head.name, head.version)
             servable = model.servable
             if len(body) > _DEAR_BYTES and (refused := self._refused(servable, now + left)) is not None:
@@ -87,29 +91,26 @@ class Exchange:
             deadline = now + left
             request = self.request = codec.decode(http, model, Context(head.request_id, deadline, codec.name))
             self.decoded = monotonic()
-            call = Call(servable.infer(request), self.finished)
-            call.step()
-            if not call.finished:
-                self.call = call
-                state.deadlines.add(call, deadline)
+            self.begin(servable.infer(request))
+            if not self.over:
+                state.deadlines.add(self, deadline)
         except Exception as problem:  # noqa: BLE001  the boundary: whatever a part raises becomes an answer
             self._fail(problem)
 
-    def finished(self, response: InferResponse | None, problem: BaseException | None) -> None:
+    def ended(self, response: InferResponse | None, problem: BaseException | None) -> None:
         """Sends what the servable answered."""
-        self.call = None
         now = monotonic()
         if response is None or self.line.lost:
             self._fail(problem or Cancelled("the caller went away"))
             return
         head = self.head
         try:
-            answer = head.codec.encode(self.http, self.request, response)  # type: ignore[union-attr, arg-type]  # set by begin
+            answer = head.codec.encode(self.http, self.request, response)  # type: ignore[union-attr, arg-type]  # set by answer
             self._send(answer)
         except Exception as failed:  # noqa: BLE001  the boundary: whatever a codec raises becomes an answer
             self._fail(failed)
             return
-        sent = monotonic()
+        sent = self.state.pace.active = monotonic()
         started = self.started
         self.state.observer.request(
             RequestRecord(
@@ -125,12 +126,12 @@ class Exchange:
         refuse_now = getattr(servable, "refuse_now", None)
         return None if refuse_now is None else refuse_now(deadline)
 
-    def cancel(self) -> None:
+    def abandon(self) -> None:
         """Ends the prediction or the answer, if one is under way, because nobody waits for it any more."""
-        if self.call is not None:
-            self.call.cancel(Cancelled("the caller went away"))
-        elif self.later is not None:
+        if self.later is not None:
             self.later.cancel()
+        else:
+            self.cancel()
 
     def refuse(self, answer: HttpResponse) -> None:
         """Answers in the door's own words and ends the connection."""

@@ -8,6 +8,7 @@ from turnout.core.servable import Serving
 from turnout.entrypoints.call import Deadlines
 from turnout.entrypoints.http.head import HeadReader
 from turnout.entrypoints.http.limits import HttpLimits
+from turnout.entrypoints.pace import Pace
 from turnout.monitoring.record import Observer
 
 
@@ -24,6 +25,7 @@ class DoorState:
     limits: HttpLimits
     heads: HeadReader
     deadlines: Deadlines
+    pace: Pace
     tail: bytes = b"\r\n\r\n"
     draining: bool = False
     partial_bytes: int = field(default=0)
