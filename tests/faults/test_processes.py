@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -212,17 +211,36 @@ def test_a_model_that_takes_too_long_to_load(tmp_path: Path) -> None:
     refused(tmp_path, [f"m={slow}", "--load-timeout", "1"], "m@1#0 did not become ready within 1 s")
 
 
-def test_words_that_are_wrong(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--replicas", "many"],
+        ["--nonsense"],
+        ["--replicas", "0"],
+        ["--routers", "0"],
+        ["--port", "99999"],
+        ["--port", "8123", "--grpc-port", "8123"],
+        ["--deadline", "0"],
+        ["--deadline", "nan"],
+        ["--drain-timeout", "-1"],
+        ["--max-batch-rows", "0"],
+        ["--max-batch-wait", "-1"],
+        ["--queue-rows", "0"],
+        ["--max-body-mb", "0"],
+        [f"m={FOLDER}"],
+        [f"a b={FOLDER}"],
+        ["--place", "inline", "--replicas", "2"],
+    ],
+    ids=" ".join,
+)
+def test_words_that_are_wrong(tmp_path: Path, words: list[str]) -> None:
+    """Refused before anything is started, with a sentence and the right exit code."""
     log = tmp_path / "log"
-    for words in (["--replicas", "many", "x"], ["--nonsense", "x"]):
-        process = start(words, log)
-        assert process.wait(20) == 2
-        assert "Traceback" not in log.read_text()
-    for words in ([f"a={FOLDER}", f"a={FOLDER}"], [f"m={FOLDER}", "--replicas", "0"], [f"-m={FOLDER}"[1:], "--port", "99999"]):
-        process = start(words, log)
-        try:
-            assert process.wait(20) in (1, 2)
-        except subprocess.TimeoutExpired:
-            end(process)
-            raise
-        assert "Traceback" not in log.read_text(), log.read_text()
+    process = start([f"m={FOLDER}", *words], log)
+    try:
+        assert process.wait(20) in (1, 2)
+    finally:
+        end(process)
+    text = log.read_text()
+    assert "Traceback" not in text, text
+    assert "turnout" in text
