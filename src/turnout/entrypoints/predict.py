@@ -28,6 +28,8 @@ _SUFFIXES = (".json", ".jsonl", ".csv")
 def predict(arguments: argparse.Namespace) -> int:
     """Predicts and writes; raises a Failure where the model or the rows do not fit."""
     suffix = _suffix(arguments.output)
+    if arguments.input != STANDARD_INPUT and not Path(arguments.input).is_file():
+        raise InvalidInput("there is no such file", field="--input", got=repr(arguments.input))
     options = load_options(
         trust_pickle=arguments.trust_pickle,
         format=arguments.format,

@@ -74,13 +74,6 @@ def _check_doors(spec: ServeSpec) -> None:
             expected="an address of this machine, such as 127.0.0.1 or 0.0.0.0",
             got=repr(spec.host),
         ) from None
-    if spec.port == spec.grpc_port != 0:
-        raise InvalidInput(
-            "HTTP and gRPC need a port each",
-            field="--grpc-port",
-            got=f"{spec.grpc_port} for both",
-            example=f"--port {spec.port} --grpc-port {spec.port % 65535 + 1}",
-        )
     if spec.access_log not in {"stderr", "stdout", "off"}:
         try:
             with Path(spec.access_log).open("ab"):
