@@ -9,14 +9,26 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from turnout.testing.server import Answer, Client, Server
 
 FOLDER = Path(__file__).parent / "models"
 PATH = "/v2/models/m/infer"
 #: What must never be in a text that a caller sees.
-INTERNAL = ("Traceback", 'File "', ".py", "/work", "/tmp", "/home", "/root", "turnout.", "numpy", "object at 0x", "secret")
+INTERNAL = (
+    "Traceback",
+    'File "',
+    ".py",
+    "/work",
+    "/tmp",
+    "/home",
+    "/root",
+    "turnout.",
+    "numpy",
+    "object at 0x",
+    "secret",
+)
 
 
 def body(nonce: float, act: int = 0, rows: int = 1) -> bytes:
@@ -61,7 +73,7 @@ class Load:
     pause: float = 0.0
     new_connections: bool = False
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(self.clients)]
         for thread in self._threads:

@@ -58,9 +58,9 @@ def resident(pid: int) -> int:
 def held(pid: int) -> dict[str, int]:
     """What a process holds of the kernel, by kind."""
     links = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+            links.append(str(entry.readlink()))
         except FileNotFoundError:
             continue
     status = Path(f"/proc/{pid}/status").read_text()

@@ -118,11 +118,8 @@ def test_late_and_abandoned_work_is_not_run(server: Server) -> None:
     for _ in range(400):  # twenty batches, 0.8 s of work; everybody leaves at once
         sock = socket.create_connection((server.host, server.port))
         data = body(1.0)
-        sock.sendall(
-            b"POST /v2/models/m/infer HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-            % len(data)
-            + data
-        )
+        head = "POST /v2/models/m/infer HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
+        sock.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         sockets.append(sock)
     for sock in sockets:
         sock.close()

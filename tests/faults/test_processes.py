@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def test_a_killed_router_is_started_again_on_the_same_port() -> None:
         for _ in range(3):
             victim = server.routers()[0]
             os.kill(victim, signal.SIGKILL)
-            server.wait_until(lambda: not alive(victim) and len(server.routers()) == 2, 5)
+            server.wait_until(lambda: not alive(victim) and len(server.routers()) == 2, 5)  # noqa: B023  waited for here
             load.wait_for(50)
         load.stop()
         assert load.refused == 0
@@ -90,12 +91,8 @@ def test_a_drain_loses_nothing(routers: str) -> None:
 
 def test_slow_requests_are_answered_before_the_end_and_newcomers_refused() -> None:
     with serving(*WORDS) as server:
-        import threading
-
         found: list = []
-        threads = [
-            threading.Thread(target=lambda n=n: found.append((n, ask(server, n, model.SLOW)))) for n in range(4)
-        ]
+        threads = [threading.Thread(target=lambda n=n: found.append((n, ask(server, n, model.SLOW)))) for n in range(4)]
         for thread in threads:
             thread.start()
         time.sleep(0.15)
@@ -115,9 +112,12 @@ def test_slow_requests_are_answered_before_the_end_and_newcomers_refused() -> No
 
 def test_a_second_signal_ends_at_once() -> None:
     with serving(*WORDS) as server:
-        import threading
 
-        thread = threading.Thread(target=lambda: pytest.raises(OSError, ask, server, 1, model.HANG))
+        def hang() -> None:
+            with pytest.raises(OSError):
+                ask(server, 1, model.HANG)
+
+        thread = threading.Thread(target=hang)
         thread.start()
         time.sleep(0.3)
         family = children(server.process.pid)

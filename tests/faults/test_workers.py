@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 
 from tests.faults.load import FOLDER, Load, ask, body, check, check_clean
 from tests.faults.models import model
@@ -76,27 +78,24 @@ def test_a_lone_worker_killed_gives_typed_refusals_and_comes_back() -> None:
 
 
 def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def zombies(parent: int) -> list[int]:
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             try:
-                with open(f"/proc/{name}/stat") as stat:
-                    fields = stat.read().rpartition(")")[2].split()
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
             if int(fields[1]) == parent and fields[0] == "Z":
-                found.append(int(name))
+                found.append(int(entry.name))
     return found
 
 
 def test_a_request_inside_a_killed_lone_worker_ends_at_once() -> None:
     with serving(*WORDS) as server:
-        import threading
-
         found: list = []
         thread = threading.Thread(target=lambda: found.append(ask(server, 1, model.HANG)))
         thread.start()
@@ -144,8 +143,6 @@ def test_what_a_model_forked_hides_no_death_and_is_no_orphan() -> None:
 def test_a_long_request_survives_the_death_of_a_worker() -> None:
     """A request of many batches is answered whole although a worker dies under it."""
     with serving(*WORDS, "--replicas", "2", "--max-batch-rows", "16", env={"TRIAL_BASE_SECONDS": "0.02"}) as server:
-        import threading
-
         found: list = []
         thread = threading.Thread(target=lambda: found.append(ask(server, 1, 0, 1600)))
         thread.start()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from turnout.core.messages import InferRequest, InferResponse
@@ -52,7 +52,7 @@ def in_process(memory: bool) -> Make:
     async def make(model: type[Any], done: Done, lost: Lost) -> Place:
         ours, theirs = pair()
         command = [sys.executable, "-m", "turnout.entrypoints.worker", str(theirs.fileno())]
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: ASYNC220
         theirs.close()
         wire = Wire(ours)
         spec = ModelSpec("trial", f"{model.__module__}:{model.__qualname__}")
@@ -72,7 +72,11 @@ class Closing:
     """A place that ends its worker when it is closed."""
 
     def __init__(
-        self, place: Replica, wire: Wire, wait: Callable[[float], object], process: subprocess.Popen[bytes] | None = None
+        self,
+        place: Replica,
+        wire: Wire,
+        wait: Callable[[float], object],
+        process: subprocess.Popen[bytes] | None = None,
     ) -> None:
         self.__dict__ |= {"_place": place, "_wire": wire, "_wait": wait, "process": process}
         real_done, real_lost = place._done, place._lost
@@ -84,10 +88,8 @@ class Closing:
 
     def close(self) -> None:
         self._place.close() if self._place.free or self._place.inside() else None
-        try:
+        with suppress(OSError):  # it may be gone already
             self._wire.send({"op": "stop"})
-        except OSError:
-            pass  # it is gone already
         self._wait(10)
         self._wire.close()
 

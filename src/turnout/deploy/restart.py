@@ -14,4 +14,4 @@ def next_failures(failures: int, lived: float) -> int:
 
 def back_off(failures: int) -> float:
     """Seconds to wait before the next start: at once after the first failure, then doubling up to `MOST`."""
-    return 0.0 if failures <= 1 else min(MOST, FIRST * 2.0 ** (failures - 1))
+    return 0.0 if failures <= 1 else min(MOST, FIRST * 2.0 ** min(failures - 1, 20))

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from types import MappingProxyType
 
 import numpy as np
 
-RAISE, WRONG_ROWS, WRONG_SHAPE, WRONG_NAME, NAN, GARBAGE, HANG, EXIT, SEGFAULT, OOM, FORK, SLOW, SYS_EXIT, ABORT = range(
-    1, 15
+RAISE, WRONG_ROWS, WRONG_SHAPE, WRONG_NAME, NAN, GARBAGE, HANG, EXIT, SEGFAULT, OOM, FORK, SLOW, SYS_EXIT, ABORT = (
+    range(1, 15)
 )
 BASE = float(os.environ.get("TRIAL_BASE_SECONDS", "0"))
 ROW = float(os.environ.get("TRIAL_ROW_SECONDS", "0"))
@@ -22,7 +23,7 @@ ROW = float(os.environ.get("TRIAL_ROW_SECONDS", "0"))
 class Model:
     """x[:, 0] is a nonce, x[:, 1] what to do."""
 
-    example = {"x": np.zeros((1, 2))}
+    example = MappingProxyType({"x": np.zeros((1, 2))})
 
     def __init__(self) -> None:
         self.calls = 0
