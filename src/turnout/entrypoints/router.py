@@ -80,6 +80,7 @@ class Router:
         self._wire.send({"event": "listening", "models": described})
         self._loop.call_later(_WATCH_SECONDS, self._watch)
         self._loop.add_signal_handler(signal.SIGTERM, self.drain)
+        self._loop.add_signal_handler(signal.SIGHUP, self.log.reopen)
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_OBJECTS)  # requests leave no cycles behind; the default would look for them all the time

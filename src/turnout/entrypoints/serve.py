@@ -129,8 +129,14 @@ async def _run(spec: ServeSpec) -> int:
             _say(text)
         controller.stop()
 
+    def reopen_logs() -> None:
+        for router in controller.routers:
+            if router.child and router.listening:
+                os.kill(router.child.pid, signal.SIGHUP)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, reopen_logs)
     try:
         code = await controller.run()
     except OSError as problem:
