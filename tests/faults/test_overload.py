@@ -147,3 +147,11 @@ def test_a_full_queue_refuses_by_rows() -> None:
         assert len(tally.accepted) >= 8
         assert not tally.without_retry
         assert not tally.other
+
+
+def test_a_request_after_a_pause_is_no_overload() -> None:
+    """A server that had nothing to do is not behind, whoever connects first and however long it was idle."""
+    with serving(f"m={FOLDER}", "--access-log", "off", "--deadline", "1") as one:
+        for pause in (0.0, 0.0, 0.4, 1.2):
+            time.sleep(pause)
+            assert ask(one, 1).status == 200
