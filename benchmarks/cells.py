@@ -33,11 +33,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Overload:
-    """Open loop at `factor` times what the server did in `capacity`; callers wait at most `give_up` seconds."""
+    """Open loop at `factor` times what the server did in `capacity`.
+
+    An answer counts within `objective` seconds, the deadline that each request says; callers hang up after `give_up`.
+    """
 
     capacity: Cell
     factor: int
-    give_up: float = 0.1
+    objective: float = 0.1
+    give_up: float = 1.0
 
     @property
     def name(self) -> str:
@@ -48,7 +52,7 @@ class Overload:
     def title(self) -> str:
         """For a reader."""
         way = "gRPC" if self.capacity.kind == "grpc" else "JSON"
-        wait = f"callers wait {self.give_up * 1000:.0f} ms"
+        wait = f"an answer counts within {self.objective * 1000:.0f} ms"
         return f"{self.capacity.model}, 1 row, {way}, open loop at {self.factor}x capacity, {wait}"
 
 

@@ -84,10 +84,11 @@ def open_loop(server: Running, overload: Overload, capacity: float, seconds: flo
     """Arrivals at random (Poisson) at a multiple of the capacity, whatever the server does."""
     cell = overload.capacity
     grpc = cell.kind == "grpc"
-    requests = request_file(server.peer.forms[cell.kind], cell.model, cell.rows, overload.give_up)
+    requests = request_file(server.peer.forms[cell.kind], cell.model, cell.rows, overload.objective)
     report = generator.run(
-        server.port(cell.kind), requests, grpc=grpc, rate=capacity * overload.factor, give_up=overload.give_up,
-        warmup=0.5, seconds=seconds, timeout_ms=int(overload.give_up * 1000),
+        server.port(cell.kind), requests, grpc=grpc, rate=capacity * overload.factor,
+        give_up=overload.give_up, objective=overload.objective,
+        warmup=0.5, seconds=seconds, timeout_ms=int(overload.objective * 1000),
     )  # fmt: skip
     report["capacity"] = capacity
     return report
@@ -214,5 +215,5 @@ def prepare_all(peers: list[Peer], cells: list[Cell], overloads: list[Overload],
         for overload in overloads:
             if peer.overload and peer.takes(overload.capacity):
                 kind = overload.capacity.kind
-                request_file(peer.forms[kind], overload.capacity.model, overload.capacity.rows, overload.give_up)
+                request_file(peer.forms[kind], overload.capacity.model, overload.capacity.rows, overload.objective)
     return there

@@ -34,7 +34,7 @@ enum outcome {
     FAILED,       /* any other status */
     MISMATCHED,   /* a good status with somebody else's answer */
     DISCONNECTED, /* no answer: the server closed or reset */
-    GAVE_UP,      /* no answer before the client stopped waiting */
+    GAVE_UP,      /* no answer within the objective, or none at all before the client stopped waiting */
     OUTCOMES
 };
 
@@ -52,7 +52,7 @@ void explain(const char *what, int status, const char *body, size_t length);
 struct options {
     const char *host, *path;
     int port, connections, streams, max_connections, timeout_ms;
-    double rate, warmup, seconds, give_up;
+    double rate, warmup, seconds, give_up, objective;
     uint64_t count;
     bool grpc, constant;
 };

@@ -100,8 +100,8 @@ void flight_end(struct flight *flight, enum outcome outcome, size_t bytes, uint6
     if (!(open_loop ? flight->due >= measure_from : measuring)) return;
     uint64_t took = now - flight->due;
     bytes_received += bytes;
-    /* an answer that crosses with the client's giving up is not an answer in time */
-    if (outcome == ANSWERED && open_loop && (double)took > options.give_up * 1e9) outcome = GAVE_UP;
+    /* what comes after the objective is too late, although its client still waited */
+    if (outcome == ANSWERED && open_loop && (double)took > options.objective * 1e9) outcome = GAVE_UP;
     outcomes[outcome]++;
     if (outcome == ANSWERED) histogram_add(&latency, took);
     if (outcome == REJECTED) histogram_add(&reject_latency, took);
@@ -130,7 +130,7 @@ static void give_up(uint64_t now) {
 static void arrive(uint64_t *due, uint64_t until) {
     uint64_t now = clock_now();
     for (int burst = 0; *due <= now && *due < until && burst < 64; burst++) {
-        bool stale = (double)(now - *due) > options.give_up * 1e9; /* the machine held us up: nobody waits for it now */
+        bool stale = (double)(now - *due) > options.objective * 1e9; /* the machine held us up: nobody waits for it now */
         bool sent = !stale && protocol->issue(*due);
         if (*due >= measure_from) {
             issued++;
@@ -148,10 +148,10 @@ static void pass(void) {
     for (int i = 0; i < ready; i++) protocol->event(events[i].data.ptr, events[i].events);
 }
 
-/* As many connections as can be needed before their clients give up: the first arrivals of an open loop must not
+/* As many connections as can be needed within the objective: the first arrivals of an open loop must not
  * all wait for theirs. At most 10,000 a second, so that a short accept queue does not overflow. */
 static void prepare(void) {
-    double wanted = options.rate * options.give_up;
+    double wanted = options.rate * options.objective;
     int count = wanted < 64 ? 64 : wanted > options.max_connections ? options.max_connections : (int)wanted;
     for (uint64_t last = 0; !protocol->prepare(count); pass()) {
         for (; clock_now() - last < NANOSECONDS / 10000; pass()) {}
@@ -223,13 +223,13 @@ static void report(double seconds) {
 }
 
 static void parse(int argc, char **argv) {
-    enum { HOST, PORT, PROTOCOL, REQUESTS, CONNECTIONS, STREAMS, WARMUP, SECONDS, COUNT, RATE, ARRIVALS, GIVE_UP,
+    enum { HOST, PORT, PROTOCOL, REQUESTS, CONNECTIONS, STREAMS, WARMUP, SECONDS, COUNT, RATE, ARRIVALS, GIVE_UP, OBJECTIVE,
            MAX_CONNECTIONS, TIMEOUT_MS, PATH };
     static const struct option known[] = {
         {"host", 1, 0, HOST}, {"port", 1, 0, PORT}, {"protocol", 1, 0, PROTOCOL}, {"requests", 1, 0, REQUESTS},
         {"connections", 1, 0, CONNECTIONS}, {"streams", 1, 0, STREAMS}, {"warmup", 1, 0, WARMUP},
         {"seconds", 1, 0, SECONDS}, {"count", 1, 0, COUNT}, {"rate", 1, 0, RATE}, {"arrivals", 1, 0, ARRIVALS},
-        {"give-up", 1, 0, GIVE_UP}, {"max-connections", 1, 0, MAX_CONNECTIONS}, {"timeout-ms", 1, 0, TIMEOUT_MS},
+        {"give-up", 1, 0, GIVE_UP}, {"objective", 1, 0, OBJECTIVE}, {"max-connections", 1, 0, MAX_CONNECTIONS}, {"timeout-ms", 1, 0, TIMEOUT_MS},
         {"path", 1, 0, PATH}, {0}};
     const char *file = NULL;
     for (int which; (which = getopt_long(argc, argv, "", known, NULL)) != -1;) switch (which) {
@@ -245,6 +245,7 @@ static void parse(int argc, char **argv) {
         case RATE: options.rate = atof(optarg); break;
         case ARRIVALS: options.constant = strcmp(optarg, "constant") == 0; break;
         case GIVE_UP: options.give_up = atof(optarg); break;
+        case OBJECTIVE: options.objective = atof(optarg); break;
         case MAX_CONNECTIONS: options.max_connections = atoi(optarg); break;
         case TIMEOUT_MS: options.timeout_ms = atoi(optarg); break;
         case PATH: options.path = optarg; break;
@@ -252,6 +253,7 @@ static void parse(int argc, char **argv) {
         }
     if (!file || !options.port) die("usage: load --port P --requests FILE [--protocol http|grpc] ...");
     open_loop = options.rate > 0;
+    if (options.objective <= 0) options.objective = options.give_up;
     requests_open(file);
 }
 

@@ -8,33 +8,51 @@ from __future__ import annotations
 
 import asyncio
 
-#: A loop that was last busy longer ago than this (seconds) was waiting for work, so nothing waited for it.
+#: A door that last did something longer ago than this (seconds) was waiting for work, so nothing waited for it.
 _IDLE = 0.002
-#: The share of a deadline that may be gone before a request is read. The rest is for its pass, its batch, its answer.
-SHARE = 0.3
+#: The share of a deadline that may be gone before a request is read, and seconds that never matter. What is read now
+#: still has its pass, its batch and the pass of its answer before it; measured, more than this ends in late answers.
+_SHARE = 0.08
+_NEGLIGIBLE = 0.002
 BUSY = "the server has more to do than it can answer within this deadline"
 
 
 class Pace:
-    """Asked once for every request; `active` is when the door last did anything (monotonic seconds).
+    """Asked once for every request, and told (`touch`) of whatever else the door does.
 
-    uvloop keeps the time at which it last looked for events; on a loop that does not, nothing is ever behind.
+    A pass is what the loop does with all that one look for events has found. What came during one pass can only
+    be read in the next.
     """
 
-    __slots__ = ("_behind", "_pass", "_time", "active")
+    __slots__ = ("_active", "_began", "_behind", "_loop", "_within")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._time = loop.time
-        self._pass = 0.0
+        self._loop = loop
+        self._within = False
+        self._began = 0.0
         self._behind = 0.0
-        self.active = 0.0
+        self._active = 0.0
+
+    def touch(self, now: float) -> None:
+        """The door does something at this moment (monotonic seconds)."""
+        if now - self._active > _IDLE:
+            self._began = now  # nothing was to be done before
+        self._active = now
 
     def behind(self, now: float) -> float:
         """Seconds that a request read now may have waited at the most."""
-        began = self._time()
-        if began != self._pass:
-            # What came during the last pass could only be read in this one.
-            self._behind = began - self._pass if began - self.active < _IDLE else 0.0
-            self._pass = began
-        self.active = now
-        return now - began + self._behind
+        self.touch(now)
+        if not self._within:
+            self._within = True
+            self._loop.call_soon(self._over)
+            self._behind = now - self._began
+            self._began = now
+        return now - self._began + self._behind
+
+    def too_late(self, now: float, left: float) -> bool:
+        """Whether a request read now, with `left` seconds to its deadline, had better be refused."""
+        behind = self.behind(now)
+        return behind > _NEGLIGIBLE and behind > _SHARE * left > 0.0
+
+    def _over(self) -> None:
+        self._within = False

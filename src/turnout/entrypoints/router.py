@@ -73,8 +73,8 @@ class Router:
         """Serves until drained or until the controller is gone."""
         self.log.start()
         described = self._load_inline()
-        await self.http.listen_on(http)
-        await self.grpc.listen_on(grpc)
+        self.http.listen_on(http)
+        self.grpc.listen_on(grpc)
         self._wire.sock.setblocking(False)
         self._loop.add_reader(self._wire.fileno(), self._read)
         self._wire.send({"event": "listening", "models": described})

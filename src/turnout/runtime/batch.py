@@ -15,6 +15,8 @@ from turnout.core.tensors import Tensors
 from turnout.runtime.reply import Reply
 
 Key = tuple[object, ...]
+#: How much longer than expected a batch is taken to last when a deadline depends on it.
+CAUTION = 1.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class BatchPolicy:
                 raise InvalidInput("too small", field=name, expected="at least 1", got=str(getattr(self, name)))
         if not 0.0 <= self.max_wait < math.inf:
             raise InvalidInput("not a duration", field="max_wait", expected="0 s or more", got=str(self.max_wait))
-        if not 0.0 < self.max_seconds:
+        if not self.max_seconds > 0.0:
             raise InvalidInput("not a duration", field="max_seconds", expected="above 0 s", got=str(self.max_seconds))
 
 
@@ -147,27 +149,35 @@ class Cut(NamedTuple):
     dropped: list[Item]
 
 
-def cut(queue: deque[Item], now: float, max_rows: int) -> Cut:
-    """Takes the next batch from the front of a queue.
+def cut(queue: deque[Item], start: float, max_rows: int, cost: Cost) -> Cut:
+    """Takes the next batch from the front of a queue; it will begin to run at `start` (monotonic seconds).
 
+    A batch is answered as a whole, so it only grows while it is expected to end before the first deadline in it.
+    An item that cannot make its own is late, unless nothing else waits: what never runs never corrects the cost.
     An item that was inside a worker when it died runs alone, so that it can take nobody with it.
     """
     taken: list[Item] = []
     late: list[Item] = []
     dropped: list[Item] = []
     rows = 0
+    soonest = math.inf
     while queue:
         item = queue[0]
         if item.done():
             dropped.append(queue.popleft())
             continue
-        if item.deadline <= now:
+        deadline = item.deadline
+        if deadline <= start or (deadline < start + cost.predict(item.rows) and (taken or len(queue) > 1)):
             late.append(queue.popleft())
             continue
-        if taken and (rows + item.rows > max_rows or item.attempts):
-            break
+        if taken:
+            if rows + item.rows > max_rows or item.attempts:
+                break
+            if start + CAUTION * cost.predict(rows + item.rows) > min(soonest, deadline):
+                break
         taken.append(queue.popleft())
         rows += item.rows
+        soonest = min(soonest, deadline)
         if item.attempts:
             break
     return Cut(taken, late, dropped)

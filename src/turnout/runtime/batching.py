@@ -17,15 +17,13 @@ from turnout.core.errors import DeadlineExceeded, Failure, ModelFailed, NotReady
 from turnout.core.messages import NO_PARAMETERS, InferRequest, InferResponse
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors, byte_size, join_rows, slice_rows
-from turnout.runtime.batch import Batch, BatchPolicy, Cost, Item, Key, is_hung, is_overdue
+from turnout.runtime.batch import CAUTION, Batch, BatchPolicy, Cost, Item, Key, is_hung, is_overdue
 from turnout.runtime.predict import Outcome
 from turnout.runtime.replica import Place
 from turnout.runtime.waiting import Waiting
 
 logger = logging.getLogger("turnout")
 _RETRY_AFTER = 1.0
-#: The share of a deadline that is left for what no batch shows: the way in, the way out, a busy loop.
-_MARGIN = 0.1
 
 OnBatch = Callable[[int, float], None]
 
@@ -106,7 +104,7 @@ class Batching:
         wait = abs(self._next_free - now) + behind
         if waiting.rows >= policy.queue_rows or waiting.nbytes >= policy.queue_bytes:
             return QueueFull(f"the queue of model {self.name!r} is full", retry_after=wait)
-        left = (1.0 - _MARGIN) * (deadline - now) - self.cost.predict(rows)
+        left = (deadline - now) / CAUTION - self.cost.predict(rows)
         # A place with nothing to do takes what waits at the end of this pass of the loop, whenever it was last busy.
         if wait > left and (behind > left or self._pick(full=False) is None):
             return QueueFull(
@@ -267,12 +265,13 @@ class Batching:
                 now = monotonic()
                 if self.policy.max_wait and self._should_wait(queue[0], now, limit):
                     return
-                taken, late, _ = self.waiting.take(queue, now, limit)
+                start = max(now, self._ends.get(place, 0.0)) if place.busy_since else now
+                taken, late, _ = self.waiting.take(queue, start, limit, self.cost)
                 for item in late:
                     item.set_exception(DeadlineExceeded("the deadline passed while the request was queued"))
                 if taken:
                     batch = Batch(taken, now)
-                    self._ends[place] = max(now, self._ends.get(place, 0.0)) + self.cost.predict(batch.total_rows)
+                    self._ends[place] = start + self.cost.predict(batch.total_rows)
                     self._next_free = min(self._ends.values())
                     place.run(batch)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from turnout.runtime.batch import Cut, Item, Key, cut
+from turnout.runtime.batch import Cost, Cut, Item, Key, cut
 
 _PURGE = 1024
 
@@ -52,9 +52,9 @@ class Waiting:
             del queues[key]
         return min(queues.values(), key=lambda queue: queue[0].enqueued, default=None)
 
-    def take(self, queue: deque[Item], now: float, max_rows: int) -> Cut:
+    def take(self, queue: deque[Item], start: float, max_rows: int, cost: Cost) -> Cut:
         """Cuts the next batch from a queue of this."""
-        found = cut(queue, now, max_rows)
+        found = cut(queue, start, max_rows, cost)
         for items in found:
             for item in items:
                 if item.waiting:

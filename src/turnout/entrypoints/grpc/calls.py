@@ -19,7 +19,7 @@ from turnout.entrypoints.grpc.limits import GrpcLimits
 from turnout.entrypoints.grpc.messages import PREFIX
 from turnout.entrypoints.grpc.stream import Stream
 from turnout.entrypoints.grpc.streaming import StreamingCall
-from turnout.entrypoints.pace import BUSY, SHARE, Pace
+from turnout.entrypoints.pace import BUSY, Pace
 from turnout.monitoring.record import Observer, RequestRecord
 from turnout.protocols.grpc import GrpcInferCodec, GrpcMethod
 
@@ -161,9 +161,8 @@ class InferCall(Driven):
         try:
             if deadline <= self._start:
                 raise DeadlineExceeded("the deadline passed before the request was there")
-            behind = calls.pace.behind(self._start)
-            if behind > SHARE * (deadline - self._start):
-                raise QueueFull(BUSY, retry_after=behind)
+            if calls.pace.too_late(self._start, deadline - self._start):
+                raise QueueFull(BUSY, retry_after=1.0)
             context = Context(stream.head.request_id, deadline, "grpc")
             self._model, self._request = self._codec.decode(message, calls.serving, context)
             coroutine = self._model.servable.infer(self._request)
@@ -204,7 +203,8 @@ class InferCall(Driven):
         self._tell(response, code, before, sent)
 
     def _tell(self, response: InferResponse | None, code: Code, before: float, sent: int) -> None:
-        now = self._calls.pace.active = monotonic()
+        now = monotonic()
+        self._calls.pace.touch(now)
         request, model = self._request, self._model
         queue = predict = 0.0
         batch_rows = 0

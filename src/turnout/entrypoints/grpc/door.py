@@ -10,6 +10,7 @@ from time import monotonic
 
 from turnout.core.servable import Serving
 from turnout.deploy.listening import listen
+from turnout.entrypoints.acceptor import Acceptor
 from turnout.entrypoints.grpc.calls import Calls
 from turnout.entrypoints.grpc.connection import Connection
 from turnout.entrypoints.grpc.frames import ErrorCode
@@ -19,7 +20,6 @@ from turnout.protocols.grpc import GrpcMethod
 
 #: One read takes at most this (bytes). The buffer is shared: a read is dealt with before the next one starts.
 _READ_BYTES = 256 * 1024
-_BACKLOG = 4096
 _STOPPING = "the server is stopping"
 
 
@@ -44,7 +44,7 @@ class GrpcDoor:
         self._default_deadline = default_deadline
         self._connections: set[Connection] = set()
         self._scratch = memoryview(bytearray(_READ_BYTES))
-        self._server: asyncio.AbstractServer | None = None
+        self._acceptor: Acceptor | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._calls: Calls | None = None
         self._stopping = False
@@ -58,19 +58,17 @@ class GrpcDoor:
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Listens; returns the port, which is a free one where `port` is 0. Raises OSError."""
-        return await self.listen_on(listen(host, port, shared=reuse_port))
+        return self.listen_on(listen(host, port, shared=reuse_port))
 
-    async def listen_on(self, listening: socket.socket) -> int:
+    def listen_on(self, listening: socket.socket) -> int:
         """Accepts from a socket that is bound already (another process may share it); returns its port."""
         loop = asyncio.get_running_loop()
         calls = self._calls = Calls(
             loop, self._serving, self._methods, self._observer, self._limits, self._default_deadline
         )
-        self._server = await loop.create_server(
-            lambda: Connection(calls, self._scratch, self), sock=listening, backlog=_BACKLOG
-        )
+        self._acceptor = Acceptor(listening, lambda: Connection(calls, self._scratch, self))
         self._timer = loop.call_later(self._limits.sweep_seconds, self._sweep)
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(listening.getsockname()[1])
 
     async def drain(self) -> None:
         """Takes no new connection and no new call; returns when all calls are answered and all clients told."""
@@ -113,8 +111,8 @@ class GrpcDoor:
 
     def _stop_listening(self) -> None:
         self._stopping = True
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
 
     def _sweep(self) -> None:
         now = monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import cast
 
-from turnout.entrypoints.http.exchange import Exchange
+from turnout.entrypoints.http.exchange import Exchange, turn_away
 from turnout.entrypoints.http.head import Head
 from turnout.entrypoints.http.progress import Progress, kernel_owes
 from turnout.entrypoints.http.responses import refusal
@@ -66,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._state.limits.write_buffer_bytes)
         self._since = self._head_began = monotonic()
+        self._state.pace.touch(self._since)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
         if not self._made(self):
@@ -150,12 +151,22 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, head: Head, body: bytes | bytearray | memoryview, waited: float = 0.0) -> None:
         """One request is there as a whole."""
-        exchange = Exchange(self._state, self, head)
+        state, now = self._state, monotonic()
+        if head.codec is not None and state.pace.too_late(now, head.deadline) and self._may_turn_away(head):
+            answer = turn_away(state, head, self.peer, len(body), now)
+            self._transport.write(answer)
+            self._written += len(answer)
+            return
+        exchange = Exchange(state, self, head)
         self._pending.append(exchange)
         self._head_began = 0.0
         if head.close:
             self._ended = True
-        exchange.answer(body, monotonic(), waited)
+        exchange.answer(body, now, waited)
+
+    def _may_turn_away(self, head: Head) -> bool:
+        """Whether an answer may leave out of turn: none is owed before it, and the connection stays as it is."""
+        return not (self._pending or head.close or head.keep_alive_field or head.head_only or self._state.draining)
 
     def _wait_for_head(self, start: bytes) -> None:
         """Keeps the start of a head, unless it is already wrong."""

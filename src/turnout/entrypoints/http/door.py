@@ -11,6 +11,7 @@ from time import monotonic
 
 from turnout.core.servable import Serving
 from turnout.deploy.listening import listen
+from turnout.entrypoints.acceptor import Acceptor
 from turnout.entrypoints.call import Deadlines
 from turnout.entrypoints.http.connection import Connection
 from turnout.entrypoints.http.head import HeadReader
@@ -20,8 +21,6 @@ from turnout.entrypoints.http.state import DoorState
 from turnout.entrypoints.pace import Pace
 from turnout.monitoring.record import Observer
 from turnout.protocols.http import RestProtocol
-
-_BACKLOG = 4096
 
 
 class HttpDoor:
@@ -45,14 +44,14 @@ class HttpDoor:
         self._loop = asyncio.get_running_loop()
         heads = HeadReader(Routes(protocols), self.limits, default_deadline)
         self._state = DoorState(serving, observer, self.limits, heads, Deadlines(self._loop), Pace(self._loop))
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self._sweeping: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        state = "draining" if self._state.draining else "open" if self._servers else "closed"
+        state = "draining" if self._state.draining else "open" if self._acceptors else "closed"
         return f"<HttpDoor [{state}, {len(self._connections)} connections]>"
 
     @property
@@ -62,16 +61,15 @@ class HttpDoor:
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False, tls: ssl.SSLContext | None = None) -> int:
         """Listens on host and port (0 picks a free one) and returns the port. Raises OSError where it is taken."""
-        return await self.listen_on(listen(host, port, shared=reuse_port), tls=tls)
+        return self.listen_on(listen(host, port, shared=reuse_port), tls=tls)
 
-    async def listen_on(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> int:
+    def listen_on(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> int:
         """Accepts from a socket that is bound already (another process may share it); returns its port."""
-        server = await self._loop.create_server(self.connection, sock=listening, backlog=_BACKLOG, ssl=tls)
-        self._servers.append(server)
+        self._acceptors.append(Acceptor(listening, self.connection, tls))
         return int(listening.getsockname()[1])
 
     def connection(self) -> Connection:
-        """The protocol of one new connection, for `loop.create_server`."""
+        """The protocol of one new connection, for whoever accepts it."""
         if self._sweeping is None:
             self._sweep()
         return Connection(self._state, self._made, self._gone)
@@ -102,9 +100,9 @@ class HttpDoor:
             await self._empty.wait()
 
     def _stop_listening(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors.clear()
 
     def _made(self, connection: Connection) -> bool:
         """Whether there is room for one more connection."""
@@ -119,6 +117,7 @@ class HttpDoor:
     def _sweep(self) -> None:
         """Looks after every connection and the date, every `sweep_seconds`: one timer however many there are."""
         self._sweeping = self._loop.call_later(self.limits.sweep_seconds, self._sweep)
+        self._state.busy.clear()
         self._state.tail = f"\r\nDate: {formatdate(usegmt=True)}\r\n\r\n".encode()
         self._check_all()
 

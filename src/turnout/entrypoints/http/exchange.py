@@ -16,7 +16,7 @@ from turnout.entrypoints.http.compression import inflate
 from turnout.entrypoints.http.head import Head
 from turnout.entrypoints.http.responses import Parts, encode_any, encode_plain, refusal, with_retry_after
 from turnout.entrypoints.http.state import DoorState
-from turnout.entrypoints.pace import BUSY, SHARE
+from turnout.entrypoints.pace import BUSY
 from turnout.monitoring.record import RequestRecord
 from turnout.protocols.http import HttpRequest, HttpResponse, status_of
 
@@ -37,6 +37,25 @@ class Line(Protocol):
 
     def deliver(self, exchange: Exchange) -> None: ...
     def ends_with(self, exchange: Exchange) -> bool: ...
+
+
+def turn_away(state: DoorState, head: Head, peer: str, size: int, now: float) -> bytes:
+    """The whole response to a request that the server has no time for, at a fraction of the price of any other."""
+    route = head.found.route  # type: ignore[union-attr]  # a head with a codec has found it
+    answer = state.busy.get(route)
+    if answer is None:
+        failure = QueueFull(BUSY, retry_after=1.0)
+        http = HttpRequest(head.method, head.path, head.query, head.headers, b"")
+        response = with_retry_after(route.codec.encode_failure(http, failure), failure)  # type: ignore[union-attr]
+        parts, _ = encode_any(response, state.tail, state.limits)
+        answer = state.busy[route] = parts if isinstance(parts, bytes) else b"".join(parts)
+    state.observer.request(
+        RequestRecord(
+            "", "", head.codec.name, Code.UNAVAILABLE, 0, 0.0, 0.0, 0.0, 0.0, monotonic() - now, 0,  # type: ignore[union-attr]
+            head.request_id, peer, size, len(answer),
+        )
+    )  # fmt: skip
+    return answer
 
 
 class Exchange(Driven):
@@ -79,9 +98,6 @@ class Exchange(Driven):
             left = head.deadline - waited if head.deadline_given else head.deadline
             if left <= 0.0:
                 raise DeadlineExceeded("the deadline passed before the request was there")
-            behind = state.pace.behind(now)
-            if behind > SHARE * left:
-                raise QueueFull(BUSY, retry_after=behind)
             model = self.model = state.serving.find(head.name, head.version)
             servable = model.servable
             if len(body) > _DEAR_BYTES and (refused := self._refused(servable, now + left)) is not None:
@@ -110,7 +126,8 @@ class Exchange(Driven):
         except Exception as failed:  # noqa: BLE001  the boundary: whatever a codec raises becomes an answer
             self._fail(failed)
             return
-        sent = self.state.pace.active = monotonic()
+        sent = monotonic()
+        self.state.pace.touch(sent)
         started = self.started
         self.state.observer.request(
             RequestRecord(

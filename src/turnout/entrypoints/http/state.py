@@ -10,6 +10,7 @@ from turnout.entrypoints.http.head import HeadReader
 from turnout.entrypoints.http.limits import HttpLimits
 from turnout.entrypoints.pace import Pace
 from turnout.monitoring.record import Observer
+from turnout.protocols.http import Route
 
 
 @dataclass(slots=True)
@@ -28,4 +29,6 @@ class DoorState:
     pace: Pace
     tail: bytes = b"\r\n\r\n"
     draining: bool = False
+    #: The answers of a server that is too busy, by route, as bytes: made once per sweep.
+    busy: dict[Route, bytes] = field(default_factory=dict)
     partial_bytes: int = field(default=0)
