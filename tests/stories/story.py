@@ -1,16 +1,16 @@
 """Runs a story: a readable text file of commands, files and what is to be seen.
 
-    # what it is about, for people
-    file rows.csv               the indented lines below become the file's content
-        a,b
-        1,2
-    $ command                   runs in a shell, in the story's own empty folder; indented lines are its output
-        exact text, with ... for anything within a line
-        ...                     alone on a line: any number of lines
-    exit 3                      after an output: the exit code, where it is not 0
-    start command               runs on in the background until `stop` or the end of the story
-        ready when a line of its output matches these lines; (NAME) keeps what stands there as $NAME
-    stop                        SIGTERM to what was started; indented lines and `exit` as for a command
+# what it is about, for people
+file rows.csv               the indented lines below become the file's content
+    a,b
+    1,2
+$ command                   runs in a shell, in the story's own empty folder; indented lines are its output
+    exact text, with ... for anything within a line
+    ...                     alone on a line: any number of lines
+exit 3                      after an output: the exit code, where it is not 0
+start command               runs on in the background until `stop` or the end of the story
+    ready when a line of its output matches these lines; (NAME) keeps what stands there as $NAME
+stop                        SIGTERM to what was started; indented lines and `exit` as for a command
 """
 
 from __future__ import annotations
@@ -152,9 +152,8 @@ class Story:
                 self._environment |= found.groupdict()
                 return
             time.sleep(0.02)
-        raise AssertionError(
-            f"{self._path.name}, line {step.line}: {step.words}\n--- wanted\n{step.text}\n--- got\n{self._log.read_text()}"
-        )
+        place = f"{self._path.name}, line {step.line}: {step.words}"
+        raise AssertionError(f"{place}\n--- wanted\n{step.text}\n--- got\n{self._log.read_text()}")
 
     def _stop(self, step: Step, code: int) -> None:
         assert self._background is not None, f"line {step.line}: nothing was started"

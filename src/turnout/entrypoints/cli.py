@@ -156,7 +156,7 @@ def _serve_words(parser: argparse.ArgumentParser) -> None:
         help="where predict runs (default worker); inline, in the router, is for trusted models",
     )
     work.add_argument(
-        "--max-batch-rows", type=_whole(1), default=256, metavar="N", help="rows in one batch (default 256)"
+        "--max-batch-rows", type=_whole(1), default=1024, metavar="N", help="rows in one batch (default 1024)"
     )
     work.add_argument(
         "--max-batch-wait",

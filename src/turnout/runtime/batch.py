@@ -28,7 +28,7 @@ class BatchPolicy:
     a batch is cut short when its predicted time would be longer.
     """
 
-    max_rows: int = 256
+    max_rows: int = 1024
     max_wait: float = 0.0
     queue_rows: int = 16384
     queue_bytes: int = 512 << 20
