@@ -18,6 +18,6 @@ $ turnout serve broken.onnx --port 0 --grpc-port 0
     turnout: broken.onnx...
 exit 1
 
-$ turnout predict double.skops --input missing.csv
+$ turnout predict double.onnx --input missing.csv
     turnout: --input: there is no such file; got 'missing.csv'
 exit 1

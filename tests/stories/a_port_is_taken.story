@@ -1,17 +1,17 @@
 # A port that somebody else has is named, and nothing is left running.
 
-start turnout serve double.skops --port 0 --grpc-port 0 --access-log off
+start turnout serve double.onnx --port 0 --grpc-port 0 --access-log off
     ...
       REST  http://127.0.0.1:(PORT) ...
       gRPC  127.0.0.1:(GRPC)
     ...
 
-$ turnout serve sign.skops --port $PORT --grpc-port 0
+$ turnout serve sign.onnx --port $PORT --grpc-port 0
     ...
     turnout: cannot listen on 127.0.0.1:... (Address already in use); choose another port
 exit 1
 
-$ turnout serve sign.skops --port 0 --grpc-port $GRPC --routers 2
+$ turnout serve sign.onnx --port 0 --grpc-port $GRPC --routers 2
     ...
     turnout: cannot listen on 127.0.0.1:... (Address already in use); choose another port
 exit 1

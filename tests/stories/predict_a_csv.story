@@ -5,11 +5,11 @@ file rows.csv
     3,4
     -3,-4
 
-$ turnout predict sign.skops --input rows.csv | cut -c1-20
+$ turnout predict sign.onnx --input rows.csv | cut -c1-20
     {"label": "positive"
     {"label": "negative"
 
-$ turnout predict sign.skops --input rows.csv --output answers.csv && cut -d, -f1 answers.csv
+$ turnout predict sign.onnx --input rows.csv --output answers.csv && cut -d, -f1 answers.csv
     2 predictions written to answers.csv
     label
     positive
@@ -19,7 +19,7 @@ file bad.csv
     x0,x1
     3,four
 
-$ turnout predict sign.skops --input bad.csv
+$ turnout predict sign.onnx --input bad.csv
     turnout: ...four...
 exit 1
 
@@ -27,6 +27,6 @@ file narrow.csv
     x0
     3
 
-$ turnout predict sign.skops --input narrow.csv
+$ turnout predict sign.onnx --input narrow.csv
     turnout: ...
 exit 1

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import onnx
 import pytest
 import skops.io
+from skl2onnx import to_onnx
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from tests.stories.story import Story, matches, parse
@@ -18,14 +20,18 @@ STORIES = sorted(Path(__file__).parent.glob("*.story"))
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """double.skops doubles a number, sign.skops says whether two are positive, sign.joblib is the same as a pickle."""
+    """`double` doubles a number, `sign` says whether two are positive: with skops, as ONNX, and one as a pickle."""
     folder = tmp_path_factory.mktemp("trained")
     x = np.arange(-5.0, 6.0)[:, None]
-    skops.io.dump(LinearRegression().fit(x, 2.0 * x[:, 0]), folder / "double.skops")
+    double = LinearRegression().fit(x, 2.0 * x[:, 0])
+    skops.io.dump(double, folder / "double.skops")
+    onnx.save(to_onnx(double, x[:1].astype(np.float32)), folder / "double.onnx")
     rows = np.array([[-1.0, -2.0], [-2.0, -1.0], [1.0, 2.0], [2.0, 1.0]] * 5)
     sign = LogisticRegression().fit(rows, np.where(rows[:, 0] > 0, "positive", "negative"))
     skops.io.dump(sign, folder / "sign.skops")
     joblib.dump(sign, folder / "sign.joblib")
+    graph = to_onnx(sign, rows[:1].astype(np.float32), options={"zipmap": False})
+    onnx.save(graph, folder / "sign.onnx")
     return folder
 
 

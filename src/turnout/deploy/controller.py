@@ -156,6 +156,7 @@ class Controller:
         if message["event"] == "failed":
             if not worker.ever_ready:
                 self._fail(f"{worker.spec.name}: {message['message']}")
+                return
             logger.error("worker %s could not load its model: %s", worker.name, message["message"])
         elif message["event"] == "ready":
             worker.ready = worker.ever_ready = True
@@ -273,6 +274,7 @@ class Controller:
         if self._announced or not all(r.listening and r.connected >= names for r in self.routers):
             return
         self._announced = True
+        self._send_status()
         served = dict(self.routers[0].models)
         for worker in self.workers:
             served[worker.spec.name] = worker.description
@@ -295,17 +297,13 @@ class Controller:
     async def _tell_status(self) -> None:
         while True:
             await asyncio.sleep(_STATUS_SECONDS)
-            rows = [
-                [
-                    w.spec.name,
-                    w.spec.version,
-                    w.name,
-                    w.state,
-                    w.restarts,
-                    resident_bytes(w.child.pid) if w.child else 0,
-                ]
-                for w in self.workers
-            ]
-            for router in self.routers:
-                if router.child:
-                    router.child.send({"op": "workers", "workers": rows})
+            self._send_status()
+
+    def _send_status(self) -> None:
+        rows = [
+            [w.spec.name, w.spec.version, w.name, w.state, w.restarts, resident_bytes(w.child.pid) if w.child else 0]
+            for w in self.workers
+        ]
+        for router in self.routers:
+            if router.child:
+                router.child.send({"op": "workers", "workers": rows})

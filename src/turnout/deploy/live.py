@@ -54,12 +54,12 @@ class Live:
         self._newest[version.name] = version
 
     def models(self) -> Sequence[ServedModel]:
-        """All versions, in the order in which they came."""
-        return [version for versions in self._versions.values() for version in versions.values()]
+        """All versions, in the order in which they were asked for."""
+        return self.versions()
 
     def versions(self) -> Sequence[LiveVersion]:
         """All versions with their trees."""
-        return [version for versions in self._versions.values() for version in versions.values()]
+        return [version for name in self._names() for version in self._versions[name].values()]
 
     def find(self, name: str, version: str = "") -> LiveVersion:
         """The version asked for, or the newest one; the only model where no name is given."""
@@ -73,8 +73,13 @@ class Live:
             raise VersionNotFound(f"model {name!r} has no version {version!r}; there is {', '.join(versions)}")
         return found
 
+    def _names(self) -> list[str]:
+        """Names of what is there: as they were asked for, not as they happened to load."""
+        wanted = [name for name in self._expected if name in self._versions]
+        return wanted + [name for name in self._versions if name not in self._expected]
+
     def _without_name(self, name: str, version: str) -> LiveVersion:
-        known = ", ".join(self._versions) or "none yet"
+        known = ", ".join(self._names()) or "none yet"
         if name:
             raise ModelNotFound(f"there is no model {name!r} here; served are: {known}")
         if len(self._versions) == 1:
