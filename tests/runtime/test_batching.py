@@ -448,3 +448,38 @@ def test_shapes_that_do_not_fit_run_apart() -> None:
         await first
 
     run(main)
+
+
+def test_what_another_place_answered_is_no_reason_for_patience() -> None:
+    """Somebody patient was in the batch that hangs; once answered, the place has nothing left to wait for."""
+
+    async def main() -> None:
+        servable = batching()
+        hung = Held(servable)
+        tasks = [ask(servable, 1, within=0.9), ask(servable, 2, within=30.0)]
+        await passes()
+        other = Held(servable)
+        now = monotonic()
+        servable.watch(now + 0.5)
+        await passes()
+        assert servable.watch(now + 2.1) == []
+        other.answer()
+        assert servable.watch(now + 2.1) == [hung]
+        await asyncio.gather(*tasks)
+        hung.die()
+
+    run(main)
+
+
+def test_callers_who_leave_do_not_make_a_slow_place_a_hung_one() -> None:
+    async def main() -> None:
+        servable = batching()
+        slow = Held(servable)
+        task = ask(servable, 1, within=30.0)
+        await passes()
+        task.cancel()
+        await passes()
+        assert servable.watch(monotonic() + 5.0) == []
+        slow.answer()
+
+    run(main)

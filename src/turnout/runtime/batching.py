@@ -186,7 +186,13 @@ class Batching:
             elapsed = now - place.busy_since
             if is_overdue(elapsed, self.cost.predict(inside[0].total_rows)):
                 self._hedge(place, inside)
-            patience = max([min(item.deadline, now + most) - batch.started for batch in inside for item in batch.items])
+            waits = [
+                min(item.deadline, now + most) - batch.started
+                for batch in inside
+                for item in batch.items
+                if item.cancelled() or not item.done()  # what another place has answered is no reason for patience
+            ]
+            patience = max(waits, default=0.0)
             if is_hung(elapsed, patience, most):
                 hung.append(place)
         return hung
