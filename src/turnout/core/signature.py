@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,15 @@ class TensorSpec:
             found.get("text", True),
             found.get("optional", False),
         )
+
+    def is_given_by(self, names: Container[str]) -> bool:
+        """Whether a mapping with these names holds the tensor column by column, and not as a whole.
+
+        A column may be called what its tensor is called: then all columns have to be there.
+        """
+        if not self.columns or self.columns == (self.name,):
+            return False
+        return self.name not in names or all(column in names for column in self.columns)
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """Whether a tensor of that shape fits."""

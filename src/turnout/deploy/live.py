@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from turnout.core.errors import ModelNotFound, VersionNotFound
+from turnout.core.errors import ModelNotFound, NotReady, VersionNotFound
 from turnout.core.servable import Servable, ServedModel, State
 from turnout.runtime.batching import Batching
 
@@ -80,6 +80,8 @@ class Live:
 
     def _without_name(self, name: str, version: str) -> LiveVersion:
         known = ", ".join(self._names()) or "none yet"
+        if name in self._expected:
+            raise NotReady(f"model {name!r} is still loading", retry_after=1.0)
         if name:
             raise ModelNotFound(f"there is no model {name!r} here; served are: {known}")
         if len(self._versions) == 1:

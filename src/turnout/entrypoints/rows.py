@@ -93,7 +93,7 @@ def match(columns: Tensors, signature: Signature) -> Tensors:
             return {spec.name: convert(array, spec)}
     found: dict[str, Array] = {}
     for spec in signature.inputs:
-        if spec.name in columns:
+        if spec.name in columns and not spec.is_given_by(columns):
             found[spec.name] = convert(_shaped(columns[spec.name], spec), spec)
         elif len(spec.shape) == 2 and (spec.columns or len(signature.inputs) == 1):
             found[spec.name] = _table(columns, spec)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from turnout.core.errors import ModelNotFound
+from turnout.core.errors import ModelNotFound, NotReady
 from turnout.core.servable import Serving, State
 from turnout.protocols.grpc_messages import SERVICES, message_class, parse
 
@@ -27,7 +27,10 @@ def status(serving: Serving, service: str) -> int:
     """The status of one service. Raises ModelNotFound where there is none of that name."""
     if not service or service in SERVICES:
         return SERVING if serving.ready else NOT_SERVING
-    return SERVING if serving.find(service).state is State.READY else NOT_SERVING
+    try:
+        return SERVING if serving.find(service).state is State.READY else NOT_SERVING
+    except NotReady:  # asked for, and not there yet
+        return NOT_SERVING
 
 
 def check(message: bytes | memoryview, serving: Serving) -> bytes:

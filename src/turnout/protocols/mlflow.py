@@ -218,7 +218,7 @@ def _instances(signature: Signature, value: Any) -> Tensors:
 
 def _inputs(signature: Signature, value: Any) -> Tensors:
     if isinstance(value, dict):
-        table = len(signature.inputs) == 1 and signature.inputs[0].columns and signature.inputs[0].name not in value
+        table = len(signature.inputs) == 1 and signature.inputs[0].is_given_by(value)
         return from_columns(signature, value, "inputs") if table else _named(signature, value, "inputs")
     if isinstance(value, list) and value and isinstance(value[0], dict) and _is_table(signature):
         return from_records(signature, value, "inputs")

@@ -143,7 +143,7 @@ def _depth(value: Any) -> int:
 def _from_object(document: Mapping[str, Any], signature: Signature) -> Tensors:
     specs = signature.inputs
     one_row = signature.batched and not any(isinstance(value, list) for value in document.values())
-    by_column = any(spec.columns and spec.name not in document for spec in specs)
+    by_column = any(spec.is_given_by(document) for spec in specs)
     if by_column or (len(specs) == 1 and specs[0].name not in document):
         return from_records(signature, [document], "body") if one_row else from_columns(signature, document, "body")
     found = {}

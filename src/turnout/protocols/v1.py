@@ -156,7 +156,7 @@ def _from_inputs(inputs: Any, signature: Signature) -> Tensors:
     if len(specs) == 1 and not _is_object(inputs):
         return {specs[0].name: _tensor(specs[0], inputs, "inputs")}
     named = expect_object(inputs, "inputs")
-    if len(specs) == 1 and specs[0].columns and specs[0].name not in named:
+    if len(specs) == 1 and specs[0].is_given_by(named):
         return from_columns(signature, named, "inputs")
     arrays: dict[str, Array] = {}
     for spec in specs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from turnout import __version__
-from turnout.core.errors import ModelNotFound, Unsupported
+from turnout.core.errors import ModelNotFound, NotReady, Unsupported
 from turnout.core.servable import Serving, State
 from turnout.protocols import grpc_health
 from turnout.protocols.grpc import GrpcAnswer, GrpcMethod, GrpcStream
@@ -44,7 +44,7 @@ def model_ready(message: bytes | memoryview, serving: Serving) -> bytes:
     request = parse(ModelReadyRequest, message)
     try:
         ready = find(serving, request.name, request.version).state is State.READY
-    except ModelNotFound:
+    except (ModelNotFound, NotReady):
         ready = False
     data: bytes = ModelReadyResponse(ready=ready).SerializeToString()
     return data
