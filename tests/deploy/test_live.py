@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from turnout.core.errors import ModelNotFound, VersionNotFound
+from turnout.core.errors import ModelNotFound, NotReady, VersionNotFound
 from turnout.core.servable import State
 from turnout.deploy.build import build_version
 from turnout.deploy.live import Live, LiveVersion
@@ -64,8 +64,10 @@ def _nothing() -> Sequence[Batch]:
 @in_a_loop
 async def test_versions_are_found_by_name_and_number() -> None:
     live = Live(["a"])
-    with pytest.raises(ModelNotFound, match="none yet"):
+    with pytest.raises(NotReady, match="still loading"):
         live.find("a")
+    with pytest.raises(ModelNotFound, match="none yet"):
+        live.find("b")
     for number in ("1", "2"):
         live.add(version("a", number))
     assert live.find("a").version == "2", "the newest where none is named"
