@@ -106,7 +106,7 @@ def test_overload_costs_nobody_who_was_accepted(server: Server, times: int) -> N
     assert len(tally.other) <= 0.02 * len(tally.accepted), tally.other[:3]
     assert tally.refused
     assert not tally.without_retry
-    assert statistics.quantiles(tally.refused, n=100)[98] < 0.05, "on two shared cores; benchmarks measure the 10 ms"
+    assert statistics.quantiles(tally.refused, n=100)[98] < 0.1, "on shared cores; benchmarks measure the 10 ms"
     answer = ask(server, 3)
     assert (answer.status, answer.seconds < 2.0) == (200, True), "it did not recover"
 

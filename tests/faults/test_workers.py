@@ -8,6 +8,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.faults.load import FOLDER, Load, ask, body, check, check_clean
 from tests.faults.models import model
 from turnout.testing.server import Server, alive, children, serving
@@ -20,14 +22,15 @@ def kill_one(server: Server, which: int) -> None:
     os.kill(workers[which % len(workers)], signal.SIGKILL)
 
 
-def test_killed_workers_of_two_are_noticed_by_nobody() -> None:
+@pytest.mark.parametrize("count", [10, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_killed_workers_of_two_are_noticed_by_nobody(count: int) -> None:
     """R2: no excluded window. Every request of every client is answered, and with its own answer."""
     with serving(*WORDS, "--replicas", "2") as server, Load(server) as load:
         load.wait_for(50)
-        for kills in range(10):
-            server.wait_until(lambda: settled(server, kills), what="two workers")  # noqa: B023  waited for here
+        for kills in range(count):
+            server.wait_until(lambda: settled(server, kills), seconds=40.0, what="two workers")  # noqa: B023  waited for here
             os.kill(server.workers()[0], signal.SIGKILL)  # the older one, so each in turn
-        server.wait_until(lambda: settled(server, 10), what="two workers at the end")
+        server.wait_until(lambda: settled(server, count), seconds=40.0, what="two workers at the end")
         load.stop()
         assert (dict(load.statuses()), load.broken, load.wrong) == ({200: len(load.answers)}, [], [])
         assert server.is_ready()

@@ -462,8 +462,10 @@ def test_what_another_place_answered_is_no_reason_for_patience() -> None:
         now = monotonic()
         servable.watch(now + 0.5)
         await passes()
-        assert servable.watch(now + 2.1) == []
-        other.answer()
+        assert hung not in servable.watch(now + 2.1)
+        while other.batches:
+            other.answer()
+            await passes()
         assert servable.watch(now + 2.1) == [hung]
         await asyncio.gather(*tasks)
         hung.die()
@@ -481,5 +483,55 @@ def test_callers_who_leave_do_not_make_a_slow_place_a_hung_one() -> None:
         await passes()
         assert servable.watch(monotonic() + 5.0) == []
         slow.answer()
+
+    run(main)
+
+
+def test_an_item_that_hangs_places_takes_two_of_them_at_most() -> None:
+    async def main() -> None:
+        servable = batching()
+        places = [Held(servable) for _ in range(4)]
+        tasks = [ask(servable, 1, within=30.0), ask(servable, 2, within=30.0)]
+        now = monotonic()
+        for step in range(6):  # nobody answers, and everybody is overdue again and again
+            await passes()
+            servable.watch(now + step + 0.5)
+        await passes()
+        held = [nonces for place in places for nonces in place.nonces()]
+        assert held.count([1]) <= 1, "alone, once"
+        assert held.count([2]) <= 1
+        assert [1, 2] in held
+        free = [place for place in places if not place.batches]
+        assert free, "one place is left for everybody else"
+        more = ask(servable, 3)
+        await passes()
+        assert [place.nonces() for place in free if place.batches] == [[[3]]]
+        for place in places:
+            while place.batches:
+                place.answer()
+        await asyncio.gather(*tasks, more)
+        assert servable.waiting.rows == 0
+
+    run(main)
+
+
+def test_a_hedged_item_is_not_lost_with_the_place_that_hung() -> None:
+    """It runs elsewhere when its first place is killed at last: nobody needs to try again, and nobody is refused."""
+
+    async def main() -> None:
+        servable = batching()
+        hung = Held(servable)
+        task = ask(servable, 1)
+        await passes()
+        other = Held(servable)
+        servable.watch(monotonic() + 0.5)
+        await passes()
+        assert other.nonces() == [[1]]
+        hung.die()
+        await passes()
+        assert not task.done()
+        assert len(servable.waiting) == 0
+        other.answer()
+        check_trial(trial_inputs([1]), (await task).outputs)
 
     run(main)

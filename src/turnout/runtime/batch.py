@@ -47,7 +47,7 @@ class BatchPolicy:
 class Item(Reply[InferResponse]):
     """One request, or one part of an over-long one, while it waits and runs; whoever sent it awaits it.
 
-    `waiting` is True while its rows count as queued; `attempts` counts the workers that died with it inside.
+    `waiting` is True while its rows count as queued; `attempts` counts the workers that died or hung while they ran it.
     """
 
     __slots__ = ("attempts", "deadline", "enqueued", "id", "inputs", "key", "nbytes", "rows", "waiting")

@@ -159,10 +159,11 @@ class Batching:
         """
         self.remove_place(place)
         again = []
+        elsewhere = {id(item) for one in self.places for batch in one.inside() for item in batch.items}
         for batch in batches:
             for item in batch.items:
-                if item.done():
-                    continue
+                if item.done() or item.waiting or id(item) in elsewhere:
+                    continue  # it was hedged and has its second try already
                 item.attempts += batch is batches[0]
                 if self.places and item.attempts < 2:
                     again.append(item)
@@ -176,7 +177,8 @@ class Batching:
     def watch(self, now: float, most: float = 60.0) -> list[Place]:
         """Looks after places that do not answer; gives those that should be killed. Call it now and then.
 
-        The items of an overdue place also go to another one, and the first answer wins.
+        The items of an overdue place also go to another one, and the first answer wins. What was running there goes
+        alone, and once only: an item that hangs every place it comes to takes no more than two of them.
         """
         hung = []
         for place in list(self.places):
@@ -201,7 +203,11 @@ class Batching:
         if place not in self._suspect and len(self.places) - len(self._suspect) > 1:
             self._suspect.add(place)
             self._expect_nothing(place)
-            self.waiting.put_back([item for batch in batches for item in batch.items])
+            again = [item for batch in batches[1:] for item in batch.items]
+            fresh = [item for item in batches[0].items if not item.attempts]
+            for item in fresh:
+                item.attempts = 1
+            self.waiting.put_back(fresh + again)
             self._schedule()
 
     def _expect_nothing(self, place: Place) -> None:
