@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -90,7 +91,10 @@ class Load:
             assert not thread.is_alive(), "a request never ended"
 
     def _run(self, number: int) -> None:
-        client = self.server.client()
+        with closing(self.server.client()) as client:
+            self._ask_on(client, number)
+
+    def _ask_on(self, client: Client, number: int) -> None:
         nonce = number * 10_000_000.0
         while not self._stop.is_set():
             nonce += 1
@@ -111,7 +115,6 @@ class Load:
                 client.close()
             if self.pause:
                 self._stop.wait(self.pause)
-        client.close()
 
     def statuses(self) -> Counter[int]:
         return Counter(answer.status for answer in self.answers)

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,8 @@ def test_a_second_signal_ends_at_once() -> None:
     with serving(*WORDS) as server:
 
         def hang() -> None:
-            with pytest.raises(OSError):
-                ask(server, 1, model.HANG)
+            with suppress(OSError):  # its worker may end before its router, which then has a word to say
+                assert ask(server, 1, model.HANG).status == 503
 
         thread = threading.Thread(target=hang)
         thread.start()
