@@ -12,6 +12,7 @@ from turnout.core.errors import InvalidInput
 from turnout.core.signature import Signature, TensorSpec
 from turnout.entrypoints.rows import to_tensors
 from turnout.protocols.rest import REST_PROTOCOLS
+from turnout.protocols.tabular import from_csv
 from turnout.testing.protocols import FakeModel, FakeServing, call, whole
 
 SIGNATURE = Signature(
@@ -45,3 +46,12 @@ def test_rows_of_a_file_do_so_too() -> None:
     assert found["x"].tolist() == [[1.0, 2.0]]
     with pytest.raises(InvalidInput):
         SIGNATURE.validate(to_tensors({"x": np.array([1.0]), "z": np.array([2.0])}, SIGNATURE))
+
+
+def test_a_first_line_of_values_is_no_header() -> None:
+    unnamed = Signature((TensorSpec("x", "FP64", (-1, 2)),), SIGNATURE.outputs, lenient=True)
+    for signature in (SIGNATURE, unnamed):
+        with pytest.raises(InvalidInput, match="first line holds values"):
+            from_csv(signature, b"5.1,3.5\n4.9,3.0\n")
+    assert from_csv(unnamed, b"0,1\n4.9,3.0\n")["x"].tolist() == [[4.9, 3.0]]
+    assert from_csv(SIGNATURE, b"y,x\n1,2\n")["x"].tolist() == [[2.0, 1.0]]

@@ -162,8 +162,7 @@ def from_csv(signature: Signature, body: bytes | bytearray | memoryview) -> Tens
     if len(lines) < 2:
         raise InvalidInput("the CSV needs a header line and at least one row", got=f"{len(lines)} lines")
     header, rows = [name.strip() for name in lines[0]], lines[1:]
-    if len(set(header)) != len(header):
-        raise InvalidInput("a column name stands twice", field="line 1")
+    _check_header(signature, header)
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise InvalidInput(
@@ -180,6 +179,29 @@ def from_csv(signature: Signature, body: bytes | bytearray | memoryview) -> Tens
         if datatype is not None:
             table[name] = _cells(datatype, [row[index] for row in rows], name)
     return from_columns(signature, table, "csv")
+
+
+def _check_header(signature: Signature, header: list[str]) -> None:
+    """Refuses a first line that is no header: taken for one, its row would be lost without a word."""
+    known = {name for spec in signature.inputs for name in (spec.columns or (spec.name,))}
+    counted = [str(number) for number in range(len(header))]  # what pandas calls columns without names
+    if header != counted and not known & set(header) and all(_is_number(name) for name in header):
+        raise InvalidInput(
+            "the first line holds values, where the column names belong",
+            field="line 1",
+            expected=", ".join(sorted(known)[:8]) if _wanted(signature) else "a name for each column",
+            got=", ".join(header[:8]),
+        )
+    if len(set(header)) != len(header):
+        raise InvalidInput("a column name stands twice", field="line 1")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _cells(datatype: str, texts: list[str], name: str) -> list[Any]:
