@@ -155,9 +155,7 @@ class InferCall(Driven):
         """Decodes and begins the call."""
         stream, calls = self._stream, self._calls
         self._bytes_in = len(message)
-        deadline = stream.deadline
-        if deadline == math.inf:
-            deadline = self._start + calls.default_deadline
+        deadline = min(stream.deadline, self._start + calls.default_deadline)
         try:
             if deadline <= self._start:
                 raise DeadlineExceeded("the deadline passed before the request was there")

@@ -26,7 +26,7 @@ _STOPPING = "the server is stopping"
 class GrpcDoor:
     """Serves gRPC methods on one port of one event loop.
 
-    `default_deadline` (seconds; infinity for none) holds for predictions whose caller gave no `grpc-timeout`.
+    `default_deadline` (seconds; infinity for none) bounds every prediction; a `grpc-timeout` may only shorten it.
     """
 
     def __init__(
