@@ -109,7 +109,7 @@ def main() -> None:
             raise SystemExit(1)
     say(
         "\nWhere to look next:\n"
-        "  turnout serve your-model.onnx     then open http://127.0.0.1:8080/docs\n"
+        "  .venv/bin/turnout serve your-model.onnx   then open http://127.0.0.1:8080/docs\n"
         "  docs/tutorials/first-model.md     from a file to a service, step by step\n"
         "  docs/reference/                   protocols, formats, command line, metrics\n"
         "  make test                         the whole test suite"

@@ -2,7 +2,6 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const main = document.getElementById("main");
-  const authorization = document.getElementById("authorization");
   document.getElementById("version").textContent = data.version;
 
   function make(kind, options = {}, ...children) {
@@ -32,7 +31,6 @@
 
   function curl(form, body) {
     const parts = ["curl", quoted(location.origin + form.path)];
-    if (authorization.value) parts.push("-H", quoted("Authorization: ..."));
     parts.push("-H", quoted("Content-Type: " + form.type), "--data-binary", quoted(form.type === "text/csv" ? body : compact(body)));
     return parts.join(" ");
   }
@@ -51,7 +49,6 @@
   async function send(form, body, status, answer, button) {
     button.disabled = true;
     const headers = { "Content-Type": form.type };
-    if (authorization.value) headers.Authorization = authorization.value;
     const start = performance.now();
     try {
       const response = await fetch(form.path, { method: "POST", headers, body });
@@ -93,7 +90,6 @@
       tabs.append(tab);
     });
     area.addEventListener("input", () => { edited[current] = area.value; refresh(); });
-    authorization.addEventListener("input", refresh);
     button.addEventListener("click", () => send(model.forms[current], area.value, status, answer, button));
     area.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) button.click(); });
     copy.addEventListener("click", async () => {
