@@ -85,5 +85,5 @@ lock: $(VENV)/.installed ## resolves the lock files anew
 		--upgrade --quiet --output-file requirements-uv.lock
 
 clean: ## removes what these tasks have made
-	rm -rf .venv .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo/work benchmarks/work
+	rm -rf .venv .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache benchmarks/made
 	find src tests benchmarks demo -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

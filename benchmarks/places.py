@@ -1,4 +1,4 @@
-"""Where things are. What the harness makes lies in `benchmarks/work` and `.venvs/bench-*`, both ignored by git."""
+"""Where things are. What the harness makes lies in `benchmarks/made` and `.venvs/bench-*`, both ignored by git."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-WORK = HERE / "work"
+WORK = HERE / "made"
 MODEL_FILES = WORK / "models"
 REQUEST_FILES = WORK / "requests"
 LOGS = WORK / "logs"
