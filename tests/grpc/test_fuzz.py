@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+import time
 
 import pytest
 from grpc_door import CHAT, COUNT, ECHO, TOTAL, UPPER, DoorThread, until
@@ -129,9 +130,11 @@ def test_any_segments_give_the_same_answers(new_door: type[DoorThread], size: in
             wire.send(sent[at : at + size])
         bodies: dict[int, bytes] = {}
         statuses: dict[int, str] = {}
+        seen: list[object] = []
         while len(statuses) < 5:
             got = wire.read()
-            assert got is not None
+            assert got is not None, f"the door hung up after {seen}"
+            seen.append(got)
             if hasattr(got, "fields") and "grpc-status" in got.fields:
                 statuses[got.stream_id] = got.fields["grpc-status"]
             elif type(got).__name__ == "DataFrame":
@@ -144,3 +147,14 @@ def test_any_segments_give_the_same_answers(new_door: type[DoorThread], size: in
         7: message(b"a") + message(b"b" * 100),
         31: message(b"z" * 5000),
     }
+
+
+def test_a_frame_in_many_pieces_is_one_frame(new_door: type[DoorThread]) -> None:
+    door = new_door(limits=GrpcLimits(overhead_burst=20, overhead_rate=1))
+    sent = call(1, b"z" * 100)
+    with Wire(door.port) as wire:
+        for at in range(len(sent)):
+            wire.send(sent[at : at + 1])
+            time.sleep(0.001)  # so that the door reads most of them one by one
+        frames = wire.until(lambda got: getattr(got, "fields", {}).get("grpc-status") is not None)
+        assert frames[-1].fields["grpc-status"] == "0"

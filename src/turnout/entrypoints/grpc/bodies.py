@@ -43,10 +43,13 @@ class Bodies:
         self._stream_window = limits.stream_window_bytes
         self.held = 0
 
-    def data(self, flags: int, stream_id: int, payload: Data) -> None:
-        """Takes a DATA frame or a piece of one. Raises ConnectionFault or StreamFault."""
+    def data(self, flags: int, stream_id: int, payload: Data, rest: int = 0) -> None:
+        """Takes a DATA frame or a piece of one, with `rest` bytes to come. Raises ConnectionFault or StreamFault.
+
+        Only the last piece of a frame counts as a frame: in which pieces it arrives is not the peer's doing.
+        """
         size = len(payload)
-        stream = self._credit_connection(stream_id, size)
+        stream = self._credit_connection(stream_id, size, rest)
         if stream is None:
             return
         stream.recv_left -= size
@@ -76,7 +79,7 @@ class Bodies:
                 self._streams.overhead.refund(_REFUND)
                 self._streams.calls.unary(stream, bytes(payload[PREFIX.size :]))
                 return
-        if size < _TINY and not end:
+        if size < _TINY and not end and not rest:
             self._streams.overhead.spend()
         self._assemble(stream, payload)
         if not stream.closed:
@@ -101,7 +104,7 @@ class Bodies:
         if not stream.closed:
             self._after_data(stream, bool(flags & END_STREAM))
 
-    def _credit_connection(self, stream_id: int, size: int) -> Stream | None:
+    def _credit_connection(self, stream_id: int, size: int, rest: int = 0) -> Stream | None:
         left = self._recv_left - size
         if left < self._window >> 1:
             if left < 0:
@@ -116,7 +119,7 @@ class Bodies:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA for a stream that was never opened")
         if stream_id not in self._streams.was_reset:
             raise StreamFault(ErrorCode.STREAM_CLOSED, "DATA after the end of the stream")
-        if size < _TINY:
+        if size < _TINY and not rest:
             self._streams.overhead.spend()
         return None
 

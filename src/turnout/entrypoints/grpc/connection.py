@@ -159,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
                 elif not stream_id:
                     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA and HEADERS belong to a stream")
                 elif kind == DATA:
-                    streams.bodies.data(flags, stream_id, payload)
+                    streams.bodies.data(flags, stream_id, payload, self._reader.left)
                 elif flags & (PADDED | WITH_PRIORITY | END_HEADERS) == END_HEADERS:
                     streams.headers(stream_id, bytes(payload), bool(flags & END_STREAM))
                 else:
