@@ -22,8 +22,12 @@ def kill_one(server: Server, which: int) -> None:
     os.kill(workers[which % len(workers)], signal.SIGKILL)
 
 
-# A worker that dies again and again is started again ever later, so many more kills would mostly measure waiting.
-@pytest.mark.parametrize("count", [10, pytest.param(16, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+SIXTEEN = pytest.param(16, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
+# A worker that dies again and again is started again ever later: this one takes minutes, nearly all of it waiting.
+FIFTY = pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(900)])
+
+
+@pytest.mark.parametrize("count", [10, SIXTEEN, FIFTY])
 def test_killed_workers_of_two_are_noticed_by_nobody(count: int) -> None:
     """R2: no excluded window. Every request of every client is answered, and with its own answer."""
     with serving(*WORDS, "--replicas", "2") as server, Load(server) as load:
