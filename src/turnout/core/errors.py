@@ -174,3 +174,15 @@ class PickleRefused(LoadFailed):
 
 class MissingExtra(LoadFailed):
     """The library that reads this format is not installed; the text gives the install command."""
+
+
+class SourceFailed(LoadFailed):
+    """An artifact could not be fetched: the place refused, is down, or holds no such thing."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable  # type: ignore[misc]  # whether trying again may help is known only here
+
+
+class EnvironmentFailed(LoadFailed):
+    """An environment could not be built; the text has the resolver's own reason."""

@@ -1,0 +1,57 @@
+"""What an environment is: the packages a model brings, as a virtualenv that its workers run in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: Told one line at a time while an environment is built.
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a model asks for.
+
+    lines: requirement lines in their canonical form, with `--hash=` where the model brought hashes. python: the
+    wanted version ("3.11", "" for any). origin: where they were found, for messages ("requirements.txt",
+    "conda.yaml", "the spec").
+    """
+
+    lines: tuple[str, ...]
+    python: str = ""
+    origin: str = "the spec"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPolicy:
+    """From where packages may come. With nothing named, from the installer's own default index.
+
+    index_urls: asked in this order. public: whether the default public index may be asked too. wheels: folders of
+    wheels. offline: ask no index at all. source_builds: whether a package without a wheel may be built (runs its
+    code). require_hashes: refuse requirements without hashes.
+    """
+
+    index_urls: tuple[str, ...] = ()
+    public: bool = True
+    wheels: tuple[Path, ...] = ()
+    offline: bool = False
+    source_builds: bool = False
+    require_hashes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A finished environment: immutable, shared by every model with the same requirements.
+
+    digest: of requirements, Python and policy; its name on disk. python: the interpreter to start a worker with.
+    packages: name to version, as installed. nbytes: on disk.
+    """
+
+    digest: str
+    path: Path
+    python: Path
+    origin: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    nbytes: int = 0
