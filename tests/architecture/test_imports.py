@@ -23,7 +23,7 @@ OPTIONAL = {*MODEL_LIBRARIES, "pyarrow"}
 #: What `pip install turnout` brings, by the name it is imported under.
 BASE = {
     *("google", "hpack", "httptools", "msgspec", "numpy", "orjson", "prometheus_client", "simdjson", "uvloop"),
-    *("turnout", *sys.stdlib_module_names),
+    *("turnout", "yaml", *sys.stdlib_module_names),
 }
 #: The parts of the package that run in a router's process.
 ROUTER = ("core", "monitoring", "protocols", "runtime", "entrypoints/http", "entrypoints/grpc", "entrypoints/router")
