@@ -66,14 +66,16 @@ class Source(Protocol):
 
     `schemes` are the beginnings it takes ("s3"); `extra` is the dependency group that brings its library.
     `resumes`: whether `fetch` goes on where an interrupted one stopped; if not, it gets an empty directory each time.
+    `retries`: whether it tries again by itself; if not, the cache does.
     Both methods block, and raise SourceFailed (retryable when trying again may help) with what was asked, of
-    whom, and what came. They try once: the cache tries again.
+    whom, and what came.
     """
 
     name: str
     schemes: tuple[str, ...]
     extra: str
     resumes: bool
+    retries: bool
 
     def resolve(self, uri: str, settings: SourceSettings) -> Pinned:
         """What the URI stands for now. Brings no artifact; quick enough to be asked every few seconds."""
