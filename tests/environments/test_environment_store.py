@@ -1,0 +1,208 @@
+"""Environments are built once, shared, found again, held, and removed when long unused; never left half-built."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.environments.wheels import make_wheel
+from turnout.core.errors import EnvironmentFailed
+from turnout.deploy.environments.environment import Environment, IndexPolicy, Requirements
+from turnout.deploy.environments.store import Environments
+
+SCORES = Requirements(("scores==1.0",))
+OLD = Requirements(("old-scores",))
+
+
+def run(environment: Environment, code: str) -> str:
+    command = [str(environment.python), "-I", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_what_cannot_live_together_lives_side_by_side(environments: Environments) -> None:
+    new, old = environments.ensure(SCORES), environments.ensure(OLD)
+    assert new.packages == {"numpy": "2.4.0", "scores": "1.0"}
+    assert old.packages == {"numpy": "1.23.5", "old-scores": "0.9"}
+    code = "import numpy, sys; print(numpy.__version__, sys.prefix)"
+    assert run(new, code) == f"2.4.0 {new.path}"
+    assert run(old, code) == f"1.23.5 {old.path}"
+    assert {entry.digest for entry in environments.entries()} == {new.digest, old.digest}
+
+
+def test_numpy_comes_along_and_nothing_else(environments: Environments) -> None:
+    assert environments.ensure(Requirements(())).packages == {"numpy": "2.4.0"}
+
+
+def test_the_same_again_is_only_looked_up(environments: Environments) -> None:
+    first = environments.ensure(SCORES)
+    said: list[str] = []
+    again = Environments(environments.root, environments.policy).ensure(SCORES, said.append)
+    assert again.path == first.path
+    assert said == []
+    assert again.used >= first.used
+
+
+def test_progress_is_told(environments: Environments) -> None:
+    said: list[str] = []
+    found = environments.ensure(SCORES, said.append)
+    assert said[0].startswith(f"building the environment {found.digest} of the spec with Python 3.")
+    assert " + scores==1.0" in said
+    assert said[-1].startswith(f"built the environment {found.digest} in ")
+
+
+def test_what_differs_gets_another(environments: Environments, wheels: Path) -> None:
+    named = {
+        environments.ensure(SCORES).digest,
+        environments.ensure(Requirements(("scores",))).digest,
+        environments.ensure(Requirements(("scores",), constraints=("numpy<3",))).digest,
+        Environments(environments.root, IndexPolicy(wheels=(wheels,), public=False)).ensure(SCORES).digest,
+    }
+    assert len(named) == 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("nosuch",), "nosuch was not found in the provided package locations"),
+        (("scores", "old-scores"), "scores depend on numpy<2.*requirements are unsatisfiable"),
+        (("scores>=7",), r"only scores==1\.0 is available"),
+    ],
+)
+def test_what_cannot_be_resolved_says_why_and_leaves_nothing(
+    environments: Environments, lines: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(EnvironmentFailed) as failed:
+        environments.ensure(Requirements(lines, origin="requirements.txt"))
+    assert failed.value.message.startswith("what requirements.txt asks for cannot be installed by uv: ")
+    assert re.search(said, " ".join(failed.value.message.split())), failed.value.message
+    assert environments.entries() == []
+    assert [entry.name for entry in environments.root.iterdir()] == [".locks"]
+
+
+def test_a_numpy_that_does_not_import_is_no_environment(environments: Environments, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "bad", "numpy", "3.0", code="raise ImportError('no such symbol: dgemm_')\n")
+    broken = Environments(environments.root, IndexPolicy(wheels=(tmp_path / "bad",), offline=True))
+    with pytest.raises(EnvironmentFailed, match=r"numpy does not import(.|\n)*no such symbol: dgemm_"):
+        broken.ensure(Requirements(()))
+    assert broken.entries() == []
+
+
+def test_many_who_ask_build_once(environments: Environments, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from turnout.deploy.environments.environment import *\n"
+        "from turnout.deploy.environments.store import Environments\n"
+        "store = Environments(Path(sys.argv[1]), IndexPolicy(wheels=(Path(sys.argv[2]),), offline=True))\n"
+        "store.ensure(Requirements(('scores==1.0',)), print)\n"
+    )
+    command = [sys.executable, "-c", script, str(environments.root), str(environments.policy.wheels[0])]
+    asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [one.communicate(timeout=60)[0] for one in asking]
+    assert [one.returncode for one in asking] == [0] * 4
+    assert sum("building the environment" in text for text in said) == 1
+    assert len(environments.entries()) == 1
+
+
+def test_a_build_that_is_cancelled_leaves_nothing(environments: Environments) -> None:
+    begun = threading.Event()
+    with pytest.raises(EnvironmentFailed, match="cancelled"):
+        environments.ensure(SCORES, lambda line: begun.set(), begun.is_set)
+    assert [entry.name for entry in environments.root.iterdir()] == [".locks"]
+    assert environments.ensure(SCORES).packages["scores"] == "1.0"
+
+
+def test_a_build_that_is_killed_is_swept_by_the_next(environments: Environments) -> None:
+    """Killed at any moment, even between two commands: what is there is not taken for an environment."""
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from turnout.deploy.environments.environment import *\n"
+        "from turnout.deploy.environments.store import Environments\n"
+        "store = Environments(Path(sys.argv[1]), IndexPolicy(wheels=(Path(sys.argv[2]),), offline=True))\n"
+        "def tell(line):\n"
+        "    if line.startswith(' + '): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "store.ensure(Requirements(('scores==1.0',)), tell)\n"
+    )
+    command = [sys.executable, "-c", script, str(environments.root), str(environments.policy.wheels[0])]
+    ended = subprocess.run(command, check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    left = [entry.name for entry in environments.root.iterdir() if entry.name != ".locks"]
+    assert len(left) == 1
+    assert environments.entries() == []
+    environments.sweep()
+    assert [entry.name for entry in environments.root.iterdir()] == [".locks"]
+    assert run(environments.ensure(SCORES), "import scores; print(scores.__version__)") == "1.0"
+
+
+def test_one_whose_python_was_uninstalled_is_built_again(environments: Environments) -> None:
+    found = environments.ensure(SCORES)
+    found.python.unlink()
+    assert environments.entries() == []
+    assert run(environments.ensure(SCORES), "import scores; print(scores.__version__)") == "1.0"
+
+
+def test_a_mark_that_was_damaged_is_no_mark(environments: Environments) -> None:
+    found = environments.ensure(SCORES)
+    (found.path / "turnout-environment.json").write_text("{")
+    assert environments.entries() == []
+    assert environments.ensure(SCORES).packages["scores"] == "1.0"
+
+
+def test_the_longest_unused_goes_first_and_none_in_use(environments: Environments) -> None:
+    new, old, bare = (environments.ensure(wanted) for wanted in (SCORES, OLD, Requirements(("numpy",))))
+    for age, one in enumerate((bare, new, old)):
+        os.utime(one.path, (time.time() - age, time.time() - age))
+    assert [one.digest for one in environments.entries()] == [bare.digest, new.digest, old.digest]
+
+    assert environments.evict(sum(one.nbytes for one in (new, old, bare))) == []
+    with environments.hold(old):
+        assert [one.digest for one in environments.evict(1, in_use={bare.digest})] == [new.digest]
+        assert not environments.remove(old.digest)
+    assert [one.digest for one in environments.evict(bare.nbytes)] == [old.digest]
+    assert environments.remove(bare.digest)
+    assert environments.entries() == []
+
+
+def test_a_hold_ends_with_its_process(environments: Environments) -> None:
+    found = environments.ensure(SCORES)
+    script = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from turnout.deploy.environments.environment import Requirements\n"
+        "from turnout.deploy.environments.store import Environments\n"
+        "store = Environments(Path(sys.argv[1]))\n"
+        "hold = store.hold(store.entries()[0]); print('held', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(environments.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert not environments.remove(found.digest)
+        holder.kill()
+        holder.wait()
+    assert environments.remove(found.digest)
+
+
+def test_what_was_removed_cannot_be_held(environments: Environments) -> None:
+    found = environments.ensure(SCORES)
+    environments.remove(found.digest)
+    with pytest.raises(EnvironmentFailed, match="was removed; ask for it again"):
+        environments.hold(found)
+    with pytest.raises(EnvironmentFailed, match="there is no environment"):
+        environments.remove(found.digest)
+    with pytest.raises(EnvironmentFailed, match="there is no environment"):
+        environments.remove("../../etc")
+
+
+def test_a_place_that_cannot_be_written_says_so(wheels: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Environments(tmp_path / "file" / "inside", IndexPolicy(wheels=(wheels,), offline=True))
+    with pytest.raises(EnvironmentFailed, match="cannot be built in"):
+        store.ensure(SCORES)
