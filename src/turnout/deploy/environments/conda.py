@@ -101,7 +101,7 @@ def _requirement(entry: str, label: str) -> str:
             clauses.append(f"=={exact['value']}{'.*' if fuzzy else ''}")
         elif re.fullmatch(r"(?:<=|>=|<|>|!=|~=)\s*\d[\w.*+!-]*", part):
             clauses.append(part)
-        elif part != "*":
+        elif part.lstrip("=") != "*":
             raise EnvironmentFailed(f"{label}: the version of the conda package {entry!r} cannot be taken over exactly")
     return COUNTERPARTS[name] + ",".join(clauses)
 
