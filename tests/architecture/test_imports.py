@@ -15,8 +15,8 @@ import turnout
 
 SOURCE = Path(turnout.__file__).parent
 MODEL_LIBRARIES = {
-    *("catboost", "joblib", "lightgbm", "onnx", "onnxruntime", "pandas"),
-    *("scipy", "skl2onnx", "sklearn", "skops", "torch", "xgboost"),
+    *("catboost", "jax", "joblib", "keras", "lightgbm", "onnx", "onnxruntime", "pandas", "safetensors"),
+    *("scipy", "skl2onnx", "sklearn", "skops", "tensorflow", "torch", "transformers", "xgboost"),
 }
 #: Of extras too, but no code of a model: a table in Arrow's form is data.
 OPTIONAL = {*MODEL_LIBRARIES, "pyarrow"}

@@ -19,11 +19,18 @@ for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", LOCK, re.MULTILINE
     LOCKED.setdefault(canonicalize_name(name), []).append(version)
 
 
+def locked_extras() -> set[str]:
+    """The extras that requirements.lock has."""
+    found = re.search(r"^EXTRAS := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert found is not None
+    return set(found[1].split())
+
+
 def test_everything_asked_for_is_locked_in_a_version_that_fits() -> None:
-    extras = {name: wants for name, wants in PROJECT["project"]["optional-dependencies"].items() if name != "torch"}
+    extras = PROJECT["project"]["optional-dependencies"]
     wanted = [
         *PROJECT["project"]["dependencies"],
-        *chain(*extras.values()),
+        *chain(*(extras[name] for name in locked_extras())),
         *chain(*PROJECT["dependency-groups"].values()),
     ]
     assert len(wanted) > 25
@@ -34,6 +41,20 @@ def test_everything_asked_for_is_locked_in_a_version_that_fits() -> None:
         assert all(version in requirement.specifier for version in versions), (
             f"{text} is locked at {versions}: make lock"
         )
+
+
+def test_the_frameworks_that_are_not_locked_are_pinned_where_they_are_tested() -> None:
+    """They are large, and some cannot live together: each is in an environment of its own (make test-formats)."""
+    pinned: dict[str, list[str]] = {}
+    for file in (ROOT / "tests" / "heavy" / "environments").glob("*.txt"):
+        for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", file.read_text(), re.MULTILINE):
+            pinned.setdefault(canonicalize_name(name), []).append(version)
+    extras = PROJECT["project"]["optional-dependencies"]
+    for text in chain(*(extras[name] for name in set(extras) - locked_extras())):
+        requirement = Requirement(text)
+        versions = [*pinned.get(requirement.name, ()), *LOCKED.get(canonicalize_name(requirement.name), ())]
+        assert versions, f"{text} is pinned in no tests/heavy/environments/*.txt"
+        assert all(version in requirement.specifier for version in versions), f"{text} is pinned at {versions}"
 
 
 def test_torch_is_chosen_by_the_machine_and_in_one_place() -> None:

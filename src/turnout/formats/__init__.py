@@ -11,12 +11,17 @@ from turnout.core.errors import FormatMismatch, FormatUnknown, LoadFailed
 from turnout.core.servable import Model
 from turnout.formats.artifact import Artifact, Format, LoadOptions
 from turnout.formats.catboost import CatBoost
+from turnout.formats.jax_export import JaxExport
+from turnout.formats.keras import Keras
 from turnout.formats.lightgbm import LightGBM
 from turnout.formats.onnx import Onnx
 from turnout.formats.python import Python
+from turnout.formats.safetensors import Safetensors
 from turnout.formats.selection import describe_content, select_file
 from turnout.formats.sklearn import Sklearn
+from turnout.formats.tensorflow import TensorFlow
 from turnout.formats.torch import Torch
+from turnout.formats.transformers import Transformers
 from turnout.formats.xgboost import XGBoost
 
 __all__ = ["FORMATS", "Artifact", "Format", "LoadOptions", "detect", "load"]
@@ -28,6 +33,11 @@ FORMATS: list[Format] = [
     LightGBM(),
     CatBoost(),
     Torch(),
+    TensorFlow(),
+    Keras(),
+    JaxExport(),
+    Safetensors(),
+    Transformers(),
     Python(),
 ]
 
@@ -50,6 +60,15 @@ def detect(artifact: Artifact, options: LoadOptions | None = None) -> Format:
 
 def locate(artifact: Artifact, options: LoadOptions) -> tuple[Format, Artifact]:
     """The format and the very artifact it loads: a directory with one model file stands for that file."""
+    found, artifact = _located(artifact, options)
+    if artifact.fragment and not getattr(found, "signatures", False):
+        raise LoadFailed(
+            f"{artifact.label} is a {found.name} model, which has one signature: leave out #{artifact.fragment}"
+        )
+    return found, artifact
+
+
+def _located(artifact: Artifact, options: LoadOptions) -> tuple[Format, Artifact]:
     wanted = _named(options.format)
     if artifact.is_file and artifact.size == 0:
         raise LoadFailed(f"{artifact.label} is empty (0 bytes)")

@@ -1,4 +1,7 @@
-"""What the user points at: a file, a directory, or Python code by reference; read cheaply and by content."""
+"""What the user points at: a file, a directory, or Python code by reference; read cheaply and by content.
+
+`PATH#NAME` names one of several signatures that an artifact has.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,8 @@ class Format(Protocol):
     """One model format: recognises its artifacts by content and loads them.
 
     `extra` is the optional dependency group that brings its library ("" if none); `suffixes` are the file
-    endings that promise this format. `recognise` imports no model library and never raises on odd content.
+    endings that promise this format. One that has `signatures = True` serves the signature that a `#` behind the path
+    names; the others refuse such a name. `recognise` imports no model library and never raises on odd content.
     `load` raises LoadFailed or one of its kinds.
     """
 
@@ -69,13 +73,17 @@ class Format(Protocol):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A path, or Python code as `module:attr` or `python:FILE.py:ATTR`. Look-ups read little and are kept."""
+    """A path, or Python code as `module:attr` or `python:FILE.py:ATTR`. Look-ups read little and are kept.
+
+    `fragment` is what stood behind a `#`: the name of the signature to serve, "" for the usual one.
+    """
 
     given: str
     path: Path | None
     module: str = ""
     attribute: str = ""
     directory: Path | None = field(default=None)
+    fragment: str = ""
 
     @classmethod
     def of(cls, given: str | Path) -> Artifact:
@@ -84,6 +92,10 @@ class Artifact:
         path = Path(text)
         if path.exists():
             return cls(text, path, directory=path if path.is_dir() else None)
+        before, _, fragment = text.rpartition("#")
+        if before and fragment and Path(before).exists():
+            path = Path(before)
+            return cls(text, path, directory=path if path.is_dir() else None, fragment=fragment)
         code = _FILE.match(text)
         if code is not None:
             file = Path(code["file"])
@@ -97,7 +109,7 @@ class Artifact:
 
     def inside(self, path: Path) -> Artifact:
         """The artifact for one file of this directory; what lies beside it still counts as its own."""
-        return Artifact(self.given, path, directory=self.path)
+        return Artifact(self.given, path, directory=self.path, fragment=self.fragment)
 
     @property
     def is_reference(self) -> bool:

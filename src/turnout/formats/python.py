@@ -19,6 +19,7 @@ from turnout.formats.python_code import FILE, find, instance, parameters, predic
 from turnout.formats.signatures import with_outputs
 
 OUTPUT = "output"
+_ARCHITECTURE = "architecture.json"  # says that the code builds a module for weights: another format
 
 
 class Python:
@@ -33,34 +34,40 @@ class Python:
         if artifact.is_reference:
             return True
         if artifact.is_directory:
-            return FILE in artifact.listing
+            return FILE in artifact.listing and _ARCHITECTURE not in artifact.listing
         return artifact.suffix == ".py" and b"\0" not in artifact.head
 
     def load(self, artifact: Artifact, options: LoadOptions) -> Model:
         """The object as a model. Raises LoadFailed if it cannot be imported, called, or its inputs are not known."""
         found, module = find(artifact)
         label = artifact.given if artifact.is_reference else artifact.label
-        subject = instance(found, label)
-        predict = predict_of(subject, label)
-        wanted = parameters(predict, label)
-        example = options.example if options.example is not None else _attribute(subject, module, "example")
-        if example is None:
-            example = example_of(artifact, options)
-        given = options.signature
-        signature = _signature(subject, module, label) if given is None else replace(given, source="user")
-        if signature is None and example is not None:
-            signature = _named_by_parameters(from_example(_tensors(example, wanted)), wanted)
-        signature = signature or declared_inputs(artifact, options)
-        if signature is None:
-            raise LoadFailed(
-                f"{label} does not say what it takes. Give it a `signature` (turnout.core.signature.Signature), "
-                "an `example` attribute, or an input example (--example rows.json)"
-            )
-        call = _caller(predict, wanted, signature, is_function=predict is subject, label=label)
-        model = PythonModel(signature, call)
-        trial = _tensors(example, wanted) if example is not None else None
-        model.signature = _described(signature, model, trial)
-        return model
+        return model_of(instance(found, label), module, label, artifact, options)
+
+
+def model_of(
+    subject: Any, module: Any, label: str, artifact: Artifact, options: LoadOptions, *, own: Signature | None = None
+) -> Model:
+    """An object with `predict`, or a function, as a model; `own` is the signature declared beside it."""
+    predict = predict_of(subject, label)
+    wanted = parameters(predict, label)
+    example = options.example if options.example is not None else _attribute(subject, module, "example")
+    if example is None:
+        example = example_of(artifact, options)
+    given = options.signature
+    signature = (own or _signature(subject, module, label)) if given is None else replace(given, source="user")
+    if signature is None and example is not None:
+        signature = _named_by_parameters(from_example(_tensors(example, wanted)), wanted)
+    signature = signature or declared_inputs(artifact, options)
+    if signature is None:
+        raise LoadFailed(
+            f"{label} does not say what it takes. Give it a `signature` (turnout.core.signature.Signature), "
+            "an `example` attribute, or an input example (--example rows.json)"
+        )
+    call = _caller(predict, wanted, signature, is_function=predict is subject, label=label)
+    model = PythonModel(signature, call)
+    trial = _tensors(example, wanted) if example is not None else None
+    model.signature = _described(signature, model, trial)
+    return model
 
 
 class PythonModel:

@@ -20,6 +20,13 @@ EXTRAS = {
     "catboost": "catboost",
     "onnxruntime": "onnx",
     "torch": "torch",
+    "tensorflow": "tensorflow",
+    "keras": "keras",
+    "h5py": "keras",
+    "jax": "jax",
+    "flatbuffers": "jax",
+    "safetensors": "safetensors",
+    "transformers": "transformers",
     "pandas": "dataframe",
     "pyarrow": "parquet",
 }

@@ -24,7 +24,7 @@ _COMPANIONS = frozenset(
 #: Endings of files that hold a model's external weights, not a model.
 _DATA = frozenset({".data", ".weight", ".weights"})
 _KNOWN = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras writes those; export the model to ONNX)"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file that holds no Keras model"),
     (b"\x93NUMPY", "a NumPy array, not a model"),
     (b"PAR1", "a Parquet file, not a model"),
     (b"\x7fELF", "a native program or library"),
@@ -74,8 +74,6 @@ def describe_content(artifact: Artifact) -> str:
         return "compressed data that holds no model known here"
     if head.lstrip()[:1] in (b"{", b"["):
         return "JSON that describes no model known here, or that is cut off"
-    if len(head) > 16 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < artifact.size:
-        return "a safetensors file (weights without a model; export the model to ONNX or TorchScript)"
     try:
         head[:4096].decode()
     except UnicodeDecodeError:

@@ -159,6 +159,16 @@ def _exported(torch: Any, artifact: Artifact, options: LoadOptions) -> TorchMode
     return _finished(TorchModel(torch, signature, call, limit), artifact, options)
 
 
+def model_of_module(
+    torch: Any, module: Any, declared: Signature, artifact: Artifact, options: LoadOptions
+) -> TorchModel:
+    """A module with its weights as a model; its inputs are those declared, in order. Raises LoadFailed."""
+    if declared.source == "example":
+        floats = (replace(s, datatype="FP32") if s.datatype == "FP64" else s for s in declared.inputs)
+        declared = replace(declared, inputs=tuple(floats))
+    return _finished(TorchModel(torch, declared, lambda tensors: module(*tensors), None), artifact, options)
+
+
 def _finished(model: TorchModel, artifact: Artifact, options: LoadOptions) -> TorchModel:
     """The model with its outputs, found by a run on example rows."""
     example = example_of(artifact, options)

@@ -38,6 +38,12 @@ LIBRARIES = (
     "onnxruntime",
     "onnx",
     "torch",
+    "tensorflow",
+    "keras",
+    "h5py",
+    "jax",
+    "safetensors",
+    "transformers",
     "pandas",
     "pyarrow",
 )
