@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnout.core.errors import InvalidInput
+from turnout.deploy.policy import VersionPolicy
 from turnout.deploy.restart import FIRST, FORGET, MOST, back_off, next_failures
 from turnout.deploy.spec import ModelSpec, ServeSpec
+from turnout.deploy.version import VersionSpec
 from turnout.runtime.batch import BatchPolicy
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,20}", fullmatch=True)
@@ -32,6 +34,12 @@ models = st.builds(
     name=names,
     artifact=paths,
     version=st.integers(1, 99).map(str),
+    versions=st.sampled_from(["latest:2", "all", "specific:1,2"]).map(VersionPolicy.parse),
+    labels=st.sampled_from([(), (("stable", "1"),)]),
+    environment=st.sampled_from(["auto", "none", ("numpy", "scipy==1.15")]),
+    swap=st.sampled_from(["availability", "resources"]),
+    watch=st.floats(0, 1e6),
+    keep=st.integers(0, 3),
     format=st.none() | st.just("onnx"),
     trust_pickle=st.booleans(),
     replicas=st.integers(1, 8),
@@ -58,7 +66,8 @@ def test_a_spec_travels_as_json(spec: ServeSpec) -> None:
     assert ServeSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     for model in spec.models:
         assert ModelSpec.from_json(json.loads(json.dumps(model.to_json()))) == model
-        assert spec.model(model.name) == model
+        version = VersionSpec(model.name, model.artifact, "3", 2, batching=model.batching)
+        assert VersionSpec.from_json(json.loads(json.dumps(version.to_json()))) == version
 
 
 GOOD = ModelSpec("m", "model.onnx")

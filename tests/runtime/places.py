@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from turnout.core.messages import InferRequest, InferResponse
-from turnout.deploy.spec import ModelSpec
+from turnout.deploy.version import VersionSpec
 from turnout.runtime.batch import BatchPolicy
 from turnout.runtime.batching import Batching
 from turnout.runtime.replica import Done, Inline, Lost, Place, Replica
@@ -55,7 +55,7 @@ def in_process(memory: bool) -> Make:
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: ASYNC220
         theirs.close()
         wire = Wire(ours)
-        spec = ModelSpec("trial", f"{model.__module__}:{model.__qualname__}")
+        spec = VersionSpec("trial", f"{model.__module__}:{model.__qualname__}")
         wire.send({"op": "load", "spec": spec.to_json()})
         ready, _ = await asyncio.to_thread(wire.receive)
         assert ready["event"] == "ready", ready

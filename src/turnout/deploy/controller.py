@@ -1,4 +1,4 @@
-"""The controller: starts routers and workers, links each to each, restarts what dies, stops it all in order.
+"""The controller: starts routers and workers, keeps the served versions what they should be, stops it all in order.
 
 It touches no request: while it does nothing, routers and workers serve.
 """
@@ -7,303 +7,258 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any
 
-from turnout.deploy.listening import listen_shared
-from turnout.deploy.process import Child
-from turnout.deploy.restart import back_off, next_failures
+from turnout.core.errors import Failure
+from turnout.deploy.administration import Administration
+from turnout.deploy.routers import Routers
 from turnout.deploy.spec import ModelSpec, ServeSpec
-from turnout.monitoring.process import resident_bytes
-from turnout.runtime.wire import Message, pair
+from turnout.deploy.supply import Found, Supply
+from turnout.deploy.threads import in_thread
+from turnout.deploy.versions import Version, Versions
+from turnout.deploy.watch import Watch
+from turnout.deploy.workers import Worker, Workers
+from turnout.runtime.wire import Message
 
 logger = logging.getLogger("turnout")
-WORKER = "turnout.entrypoints.worker"
-ROUTER = "turnout.entrypoints.router"
 _STATUS_SECONDS = 1.0
-_LAST_WORDS = 1.0
 
-
-@dataclass(eq=False)
-class Worker:
-    """One replica: which model, which process, and what it has said."""
-
-    spec: ModelSpec
-    name: str
-    child: Child | None = None
-    ready: bool = False
-    ever_ready: bool = False
-    failures: int = 0
-    restarts: int = 0
-    description: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def state(self) -> str:
-        """STARTING, READY or FAILED (waiting to be started again)."""
-        return "READY" if self.ready else "STARTING" if self.child else "FAILED"
-
-
-@dataclass(eq=False)
-class Router:
-    """One router: its process, its listening sockets, and the replicas it has connected."""
-
-    name: str
-    sockets: tuple[socket.socket, socket.socket]
-    child: Child | None = None
-    listening: bool = False
-    ever_listening: bool = False
-    failures: int = 0
-    connected: set[str] = field(default_factory=set)
-    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+Announce = Callable[[ServeSpec, dict[str, dict[str, Any]]], None]
+Tell = Callable[[str, str], None]
 
 
 class Controller:
-    """Runs one ServeSpec. `announce` is called once, when everything is ready, with what is served."""
+    """Runs one ServeSpec. `announce` is called once, when everything is ready, with what is served.
 
-    def __init__(self, spec: ServeSpec, announce: Callable[[ServeSpec, dict[str, dict[str, Any]]], None]) -> None:
+    `tell` gets what is being done for a version while that takes its time: its name, and a few words.
+    """
+
+    def __init__(self, spec: ServeSpec, supply: Supply, announce: Announce, tell: Tell | None = None) -> None:
         self.spec = spec
+        self.supply = supply
+        self.failure = ""
         self._announce = announce
+        self._tell = tell
         self._announced = False
         self._stopping = False
         self._dismissed = False
-        self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
-        self.workers = [
-            Worker(model, f"{model.name}@{model.version}#{number}")
-            for model in spec.models
-            if model.place == "worker"
-            for number in range(model.replicas)
-        ]
-        self.routers: list[Router] = []
-        self.failure = ""
+        self._exit: asyncio.Future[int] = self._loop.create_future()
+        self.workers = Workers(self)
+        self.versions = Versions(supply, self.workers, self)
+        self.routers: Routers | None = None
+        self._watches: dict[str, Watch] = {}
+        self.administration = Administration(
+            self.versions, self.workers, supply, self._watches, spec.models[0], self.watch
+        )
 
     async def run(self) -> int:
         """Serves until told to stop; returns the process's exit code. Raises OSError if a port is not to be had."""
         limit = self._loop.call_later(self.spec.load_timeout, self._load_timed_out)
-        status = asyncio.ensure_future(self._tell_status())
+        status = asyncio.ensure_future(self._say_status())
+        admin = None
         try:
-            for worker in self.workers:  # first, for they take longest
-                self._start_worker(worker)
-            http, grpc = self._listen()
-            self.spec = self.spec.with_ports(http[0].getsockname()[1], grpc[0].getsockname()[1])
-            self.routers = [Router(str(i), pair_of) for i, pair_of in enumerate(zip(http, grpc, strict=True))]
-            for router in self.routers:
-                self._start_router(router)
+            self.routers = self.versions.routers = Routers(self.spec, self)
+            self.spec = self.routers.spec
+            self.routers.expect([model.name for model in self.spec.models])
+            finding = asyncio.gather(*[self._find(model) for model in self.spec.models])
+            self.routers.start()
+            await finding
+            admin = await self.administration.listen(self.spec.port)
             return await self._exit
         finally:
             limit.cancel()
             status.cancel()
+            if admin is not None:
+                admin.close()
+                self.administration.forget()
+            for watch in self._watches.values():
+                watch.stop()
             self.kill()
 
     def stop(self) -> None:
         """Drains and ends; called again, it ends at once."""
-        if self._stopping:
+        if self._stopping or self.routers is None:
             self._finish(1)
             return
         self._stopping = True
-        for router in self.routers:
-            for sock in router.sockets:
-                sock.close()  # a port is only closed to newcomers when nobody at all holds it open
-            if router.child:
-                router.child.send({"op": "drain"})
+        self.workers.stop()
+        self.routers.drain()
         self._loop.call_later(self.spec.drain_timeout + 1.0, self._finish, 1)
         self._when_drained()
 
     def kill(self) -> None:
         """Ends every child at once."""
-        for child in [worker.child for worker in self.workers] + [router.child for router in self.routers]:
-            if child:
-                child.kill()
+        self.workers.stop()
+        for worker in self.workers.all:
+            if worker.child:
+                worker.child.kill()
+        if self.routers is not None:
+            self.routers.kill()
 
     def _finish(self, code: int) -> None:
         if not self._exit.done():
             self._exit.set_result(code)
 
     def _fail(self, message: str) -> None:
-        self.failure = message
+        self.failure = self.failure or message
         self._stopping = True
+        self.workers.stop()
         self._finish(1)
 
-    def _load_timed_out(self) -> None:
-        if not self._announced:
-            late = ", ".join(w.name for w in self.workers if not w.ready) or "a router"
-            self._fail(f"{late} did not become ready within {self.spec.load_timeout:g} s")
-
-    def _listen(self) -> tuple[list[socket.socket], list[socket.socket]]:
-        spec = self.spec
-        return listen_shared(spec.host, spec.port, spec.routers), listen_shared(spec.host, spec.grpc_port, spec.routers)
-
-    # -- workers ------------------------------------------------------------------------------------------
-
-    def _start_worker(self, worker: Worker) -> None:
-        if self._stopping:
-            return
-        worker.ready = False
-
-        def on_message(_child: Child, message: Message) -> None:
-            self._on_worker(worker, message)
-
-        def on_end(child: Child, how: str) -> None:
-            self._worker_ended(worker, child, how)
-
-        worker.child = Child(worker.name, WORKER, on_message, on_end, worker.spec.threads)
-        worker.child.send({"op": "load", "spec": worker.spec.to_json()})
-
-    def _on_worker(self, worker: Worker, message: Message) -> None:
-        if message["event"] == "failed":
-            if not worker.ever_ready:
-                self._fail(f"{worker.spec.name}: {message['message']}")
+    async def _find(self, model: ModelSpec) -> None:
+        """What one model stands for at the start. A place that is down is asked again, by whoever watches it."""
+        try:
+            found = await in_thread(self._loop, lambda: self.supply.find(model))
+        except Failure as failure:
+            if not (failure.retryable and (model.watch or self.spec.keep_going)):
+                self._give_up(model.name, failure.message)
                 return
-            logger.error("worker %s could not load its model: %s", worker.name, message["message"])
-        elif message["event"] == "ready":
-            worker.ready = worker.ever_ready = True
-            worker.description = {k: message[k] for k in ("format", "signature", "measured")}
-            for router in self.routers:
-                if router.listening:
-                    self._link(router, worker)
+            found = []
+            logger.warning("%s: %s", model.name, failure.message)
+        self.versions.manage(model, found)
+        self.watch(model, found)
 
-    def _worker_ended(self, worker: Worker, child: Child, how: str) -> None:
-        worker.child = None
-        worker.ready = False
-        for router in self.routers:
-            router.connected.discard(worker.name)
-            if router.child:
-                router.child.send({"op": "gone", "replica": worker.name})
+    def watch(self, model: ModelSpec, found: list[Found]) -> None:
+        """Looks after what a model comes from, from now on."""
+        if previous := self._watches.pop(model.name, None):
+            previous.stop()
+        if model.watch:
+            manage = self.versions.manage
+            self._watches[model.name] = Watch(model, self.supply, found, lambda changed: manage(model, changed))
+
+    def _give_up(self, name: str, reason: str) -> None:
+        if not self.spec.keep_going:
+            self._fail(f"{name}: {reason}")
+            return
+        logger.error("%s is not served: %s", name, reason)
+        self.administration.problems[name] = reason
+
+    def _load_timed_out(self) -> None:
+        if not self._announced and not self.spec.keep_going:
+            late = ", ".join(v.uid for m in self.versions.models.values() for v in m.versions.values() if _moving(v))
+            self._fail(f"{late or 'a router'} did not become ready within {self.spec.load_timeout:g} s")
+
+    # -- what children say --------------------------------------------------------------------------------
+
+    def worker_ready(self, worker: Worker) -> None:
+        """Every router gets a way to it."""
+        if self.routers is not None:
+            self.routers.link(worker)
+
+    def worker_failed(self, worker: Worker, message: str) -> None:
+        """It never was ready: its version cannot be loaded."""
+        version = self.versions.version_of(worker)
+        if version is not None:
+            self.versions.failed(version, message)
+
+    def worker_gone(self, worker: Worker) -> None:
+        """Routers are told, for a link may outlive the process."""
+        if self.routers is not None:
+            self.routers.lost(worker.name)
         if self._stopping:
             self._when_drained()
-            return
-        if not worker.ever_ready:
-            self._fail(f"{worker.spec.name}: the process that loaded it ended early ({how})")
-            return
-        worker.failures = next_failures(worker.failures, monotonic() - child.started)
-        worker.restarts += 1
-        delay = back_off(worker.failures)
-        logger.warning("worker %s ended (%s); it is started again in %.2f s", worker.name, how, delay)
-        self._loop.call_later(delay, self._start_worker, worker)
 
-    def _link(self, router: Router, worker: Worker) -> None:
-        near, far = pair()
-        with near, far:
-            if worker.child and router.child:
-                worker.child.send({"op": "link"}, [far.fileno()])
-                router.child.send(
-                    {"op": "replica", "model": worker.spec.name, "replica": worker.name, **worker.description},
-                    [near.fileno()],
-                )
+    def router_listening(self) -> None:
+        """It is linked to all that is ready."""
+        if self.routers is not None:
+            for worker in self.workers.all:
+                if worker.ready and not worker.retired:
+                    self.routers.link(worker)
 
-    # -- routers ------------------------------------------------------------------------------------------
+    def router_shown(self) -> None:
+        """It sends requests where they should go now."""
+        self.versions.wake()
+        self._when_ready()
 
-    def _start_router(self, router: Router) -> None:
-        if self._stopping:
-            return
+    def router_connected(self, replica: str, said: Message) -> None:
+        """One replica is connected to one more router, or an inline version is loaded there."""
+        description = {k: v for k, v in said.items() if k not in {"event", "replica"}} or None
+        self.versions.connected(replica.rpartition("#")[0] or replica, description)
 
-        def on_message(_child: Child, message: Message) -> None:
-            self._on_router(router, message)
+    def router_refused(self, uid: str, message: str) -> None:
+        """It could not load a version into itself."""
+        managed = self.versions.models.get(uid.rpartition("@")[0])
+        if managed is not None and uid in managed.versions:
+            self.versions.failed(managed.versions[uid], message)
 
-        def on_end(child: Child, how: str) -> None:
-            self._router_ended(router, child, how)
+    def router_hung(self, replica: str) -> None:
+        """A worker does not answer."""
+        self.workers.kill(replica)
 
-        router.child = Child(f"router {router.name}", ROUTER, on_message, on_end)
-        router.child.send(
-            {"op": "start", "router": router.name, "spec": self.spec.to_json()}, [s.fileno() for s in router.sockets]
-        )
+    def router_failed(self, message: str) -> None:
+        """A router cannot do its work at all."""
+        self._fail(message)
 
-    def _on_router(self, router: Router, message: Message) -> None:
-        event = message["event"]
-        if event == "listening":
-            router.listening = router.ever_listening = True
-            router.models.update(message["models"])
-            for worker in self.workers:
-                if worker.ready:
-                    self._link(router, worker)
+    def router_asked(self, question: Message, answer: Callable[[Message], None]) -> None:
+        """Somebody uses the repository API at a router."""
+        self.administration.ask(question, answer)
+
+    def router_ended(self) -> None:
+        """While stopping: what it had in flight is answered."""
+        self._when_drained()
+
+    # -- what versions do ---------------------------------------------------------------------------------
+
+    def version_ready(self, version: Version) -> None:
+        """Announces, once everything that was asked for at the start is there."""
+        if self._announced:
+            logger.info("%s is ready", version.uid)
+        self._when_ready()
+
+    def version_failed(self, version: Version) -> None:
+        """At the start that is the end, unless the user wants the rest served all the same."""
+        if self._announced or self.spec.keep_going:
+            logger.error("%s cannot be loaded: %s", version.uid, version.reason)
             self._when_ready()
-        elif event == "connected":
-            router.connected.add(message["replica"])
-            self._when_ready()
-        elif event == "failed":
-            self._fail(message["message"])
-        elif event == "hung":
-            self._kill_worker(message["replica"])
-        elif event == "gather":
-            self._gather(router, message["id"])
-        elif event == "snapshot":
-            self._gathered(router, message)
+        else:
+            self._fail(f"{version.model}: {version.reason}")
 
-    def _router_ended(self, router: Router, child: Child, how: str) -> None:
-        router.child = None
-        router.listening = False
-        router.connected.clear()
-        if self._stopping:
-            self._when_drained()
-            return
-        if not router.ever_listening:
-            self._fail(f"a router ended before it listened ({how})")
-            return
-        router.failures = next_failures(router.failures, monotonic() - child.started)
-        delay = back_off(router.failures)
-        logger.warning("router %s ended (%s); it is started again in %.2f s", router.name, how, delay)
-        self._loop.call_later(delay, self._start_router, router)
-
-    def _kill_worker(self, name: str) -> None:
-        for worker in self.workers:
-            if worker.name == name and worker.child:
-                logger.warning("worker %s does not answer and is killed", name)
-                worker.child.kill()
-
-    def _gather(self, asking: Router, number: int) -> None:
-        """A router was asked for the metrics of all: the others are told to give theirs, straight through."""
-        others = [r for r in self.routers if r is not asking and r.child and r.listening]
-        if asking.child:
-            asking.child.send({"op": "gathering", "id": number, "others": len(others)})
-        for other in others:
-            if other.child:
-                other.child.send({"op": "snapshot", "id": number, "for": asking.name})
-
-    def _gathered(self, _giving: Router, message: Message) -> None:
-        for router in self.routers:
-            if router.name == message["for"] and router.child:
-                router.child.send({"op": "gathered", "id": message["id"], "snapshot": message["snapshot"]})
-
-    # -- all of them --------------------------------------------------------------------------------------
+    def progress(self, version: Version, text: str) -> None:
+        """Passes it on."""
+        if self._tell is not None and not self._announced:
+            self._tell(version.model, text)
 
     def _when_ready(self) -> None:
-        names = {worker.name for worker in self.workers}
-        if self._announced or not all(r.listening and r.connected >= names for r in self.routers):
+        models = self.versions.models
+        if self._announced or self._stopping or len(models) < len(self.spec.models) - len(self.administration.problems):
+            return
+        seen = self.routers is not None and self.routers.seen
+        if not seen or not all(managed.settled for managed in models.values()):
+            return
+        served: dict[str, dict[str, Any]] = {}
+        for name, managed in models.items():
+            default = managed.versions.get(managed.routing.default)
+            if default is not None:
+                served[name] = default.description
+        if not served:
+            self._fail("; ".join(v.reason for m in models.values() for v in m.versions.values()) or "nothing to serve")
             return
         self._announced = True
         self._send_status()
-        served = dict(self.routers[0].models)
-        for worker in self.workers:
-            served[worker.spec.name] = worker.description
         self._announce(self.spec, served)
 
     def _when_drained(self) -> None:
-        if not self._stopping or any(router.child for router in self.routers):
+        if not self._stopping or self.routers is None or self.routers.alive:
             return
-        if not any(worker.child for worker in self.workers):
+        if not any(worker.child for worker in self.workers.all):
             self._finish(0)
         elif not self._dismissed:
             self._dismissed = True
-            for worker in self.workers:
-                if worker.child and worker.ready:
-                    worker.child.send({"op": "stop"})
-                elif worker.child:
-                    worker.child.kill()  # it is loading, and nobody will need what
-            self._loop.call_later(_LAST_WORDS, self.kill)  # one that hangs holds nothing that anybody waits for
+            self.workers.retire(self.workers.all, lambda: self._finish(0))
 
-    async def _tell_status(self) -> None:
+    async def _say_status(self) -> None:
         while True:
             await asyncio.sleep(_STATUS_SECONDS)
             self._send_status()
 
     def _send_status(self) -> None:
-        rows = [
-            [w.spec.name, w.spec.version, w.name, w.state, w.restarts, resident_bytes(w.child.pid) if w.child else 0]
-            for w in self.workers
-        ]
-        for router in self.routers:
-            if router.child:
-                router.child.send({"op": "workers", "workers": rows})
+        if self.routers is not None:
+            self.routers.say_status(
+                [[w.spec.name, w.spec.version, w.name, w.state, w.restarts, w.memory] for w in self.workers.all]
+            )
+
+
+def _moving(version: Version) -> bool:
+    return version.phase.value in {"PREPARING", "LOADING"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-_BACKLOG = 4096
+BACKLOG = 4096
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -28,7 +28,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
         sock.bind(address)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
     except OSError as problem:
         sock.close()
         reason = os.strerror(problem.errno) if problem.errno else str(problem)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from turnout.core.errors import ModelNotFound, NotReady, VersionNotFound
 from turnout.core.servable import Servable, ServedModel, State
+from turnout.deploy.plan import Routing
 from turnout.runtime.batching import Batching
 
 
 class LiveVersion:
-    """One version with its tree. Ready while at least one place can run it."""
+    """One version with its tree. Ready while at least one place can run it. `uid` tells it from all others ever."""
 
-    def __init__(self, name: str, version: str, format: str, batching: Batching, servable: Servable) -> None:
+    def __init__(self, uid: str, name: str, version: str, format: str, batching: Batching, servable: Servable) -> None:
+        self.uid = uid
         self.name = name
         self.version = version
         self.format = format
@@ -28,19 +30,24 @@ class LiveVersion:
 
 
 class Live:
-    """All versions that a router has been told of. `expected` names those that must be there to be ready."""
+    """All versions that a router has been told of; callers see those that were shown.
 
-    def __init__(self, expected: Sequence[str]) -> None:
+    `expected` names the models that must be there for the server to be ready.
+    """
+
+    def __init__(self, expected: Sequence[str] = ()) -> None:
         self._expected = tuple(expected)
-        self._versions: dict[str, dict[str, LiveVersion]] = {}
-        self._newest: dict[str, LiveVersion] = {}
+        self._loaded: dict[str, LiveVersion] = {}
+        self._shown: dict[str, Mapping[str, LiveVersion]] = {}
+        self._labels: dict[str, Mapping[str, LiveVersion]] = {}
+        self._defaults: dict[str, LiveVersion] = {}
         self._draining = False
 
     @property
     def ready(self) -> bool:
-        """Every expected model has a living worker, and the server is not stopping."""
+        """Every expected model has living workers for all that is shown of it, and the server is not stopping."""
         return not self._draining and all(
-            name in self._versions and all(v.batching.places for v in self._versions[name].values())
+            name in self._shown and all(v.batching.places for v in self._shown[name].values())
             for name in self._expected
         )
 
@@ -48,42 +55,67 @@ class Live:
         """From now on not ready, whatever the workers do."""
         self._draining = True
 
+    def expect(self, models: Sequence[str]) -> None:
+        """Says which models must be there for the server to be ready."""
+        self._expected = tuple(models)
+
     def add(self, version: LiveVersion) -> None:
-        """Serves a version from now on."""
-        self._versions.setdefault(version.name, {})[version.version] = version
-        self._newest[version.name] = version
+        """Takes a version that callers do not see yet."""
+        self._loaded[version.uid] = version
+
+    def show(self, model: str, routing: Routing) -> None:
+        """What callers see of a model from now on; one swap, so that nobody meets half of it."""
+        loaded = self._loaded
+        shown = {version: loaded[uid] for version, uid in routing.versions.items() if uid in loaded}
+        default = loaded.get(routing.default)
+        if not shown or default is None:
+            for table in (self._shown, self._labels, self._defaults):
+                table.pop(model, None)
+            return
+        self._labels[model] = {label: loaded[uid] for label, uid in routing.labels.items() if uid in loaded}
+        self._shown[model] = shown
+        self._defaults[model] = default
+
+    def remove(self, uid: str) -> LiveVersion | None:
+        """Forgets a version; requests that have found it go on."""
+        return self._loaded.pop(uid, None)
+
+    def loaded(self, uid: str) -> LiveVersion | None:
+        """The version, shown or not."""
+        return self._loaded.get(uid)
 
     def models(self) -> Sequence[ServedModel]:
-        """All versions, in the order in which they were asked for."""
-        return self.versions()
+        """What callers see: all versions, in the order in which the models were asked for."""
+        return [version for name in self._names() for version in self._shown[name].values()]
 
     def versions(self) -> Sequence[LiveVersion]:
-        """All versions with their trees."""
-        return [version for name in self._names() for version in self._versions[name].values()]
+        """All versions with their trees, seen or not."""
+        return list(self._loaded.values())
 
     def find(self, name: str, version: str = "") -> LiveVersion:
-        """The version asked for, or the newest one; the only model where no name is given."""
-        if not version and (newest := self._newest.get(name)) is not None:
-            return newest
-        versions = self._versions.get(name)
-        if versions is None:
+        """The version asked for, by number or label, or the default one; the only model where no name is given."""
+        if not version and (default := self._defaults.get(name)) is not None:
+            return default
+        shown = self._shown.get(name)
+        if shown is None:
             return self._without_name(name, version)
-        found = versions.get(version)
+        found = shown.get(version) or self._labels[name].get(version)
         if found is None:
-            raise VersionNotFound(f"model {name!r} has no version {version!r}; there is {', '.join(versions)}")
+            there = ", ".join([*shown, *self._labels[name]])
+            raise VersionNotFound(f"model {name!r} has no version {version!r}; there is {there}")
         return found
 
     def _names(self) -> list[str]:
         """Names of what is there: as they were asked for, not as they happened to load."""
-        wanted = [name for name in self._expected if name in self._versions]
-        return wanted + [name for name in self._versions if name not in self._expected]
+        wanted = [name for name in self._expected if name in self._shown]
+        return wanted + [name for name in self._shown if name not in self._expected]
 
     def _without_name(self, name: str, version: str) -> LiveVersion:
         known = ", ".join(self._names()) or "none yet"
         if name in self._expected:
-            raise NotReady(f"model {name!r} is still loading", retry_after=1.0)
+            raise NotReady(f"model {name!r} is not loaded yet", retry_after=1.0)
         if name:
             raise ModelNotFound(f"there is no model {name!r} here; served are: {known}")
-        if len(self._versions) == 1:
-            return self.find(next(iter(self._versions)), version)
+        if len(self._shown) == 1:
+            return self.find(next(iter(self._shown)), version)
         raise ModelNotFound(f"several models are served, so the request must name one: {known}")

@@ -11,7 +11,7 @@ from turnout.core.errors import LoadFailed
 from turnout.core.servable import Model
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors
-from turnout.deploy.spec import ModelSpec
+from turnout.deploy.version import VersionSpec
 from turnout.formats.examples import tensors_of
 from turnout.runtime.work import warm_up
 
@@ -24,7 +24,7 @@ class Loaded(NamedTuple):
     measured: list[tuple[int, float]]
 
 
-def load_model(spec: ModelSpec) -> Loaded:
+def load_model(spec: VersionSpec) -> Loaded:
     """Loads and warms up. Raises LoadFailed or one of its kinds, with what was found and what to do."""
     artifact = formats.Artifact.of(spec.artifact)
     options = load_options(
@@ -39,13 +39,18 @@ def load_model(spec: ModelSpec) -> Loaded:
     return Loaded(model, found.name, warm_up(model, None))
 
 
-def detect_format(spec: ModelSpec) -> str:
+def detect_format(spec: VersionSpec) -> str:
     """The name of the format, by content; imports no model library. Raises as `load_model` does."""
     return formats.detect(formats.Artifact.of(spec.artifact), formats.LoadOptions(format=spec.format)).name
 
 
 def load_options(
-    *, trust_pickle: bool, format: str | None, threads: int, signature: str | None, example: str | None
+    *,
+    trust_pickle: bool = False,
+    format: str | None = None,
+    threads: int = 1,
+    signature: str | None = None,
+    example: str | None = None,
 ) -> formats.LoadOptions:
     """Load options from what a person can say: signature and example are paths. Raises LoadFailed."""
     return formats.LoadOptions(

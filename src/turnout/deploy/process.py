@@ -20,7 +20,9 @@ OnEnd = Callable[["Child", str], None]
 class Child:
     """A process of ours. `on_message` gets what it says; `on_end` is called once, with how it ended."""
 
-    def __init__(self, name: str, module: str, on_message: OnMessage, on_end: OnEnd, threads: int = 1) -> None:
+    def __init__(
+        self, name: str, module: str, on_message: OnMessage, on_end: OnEnd, threads: int = 1, python: str = ""
+    ) -> None:
         self.name = name
         self.started = monotonic()
         self._on_message = on_message
@@ -34,9 +36,14 @@ class Child:
             "OPENBLAS_NUM_THREADS": count,
             "MKL_NUM_THREADS": count,
         }
+        if python:  # another environment has packages of its own, and of ours only what a worker needs
+            from turnout.deploy.environments.worker_path import worker_path
+
+            environment = {k: v for k, v in environment.items() if k not in {"PYTHONHOME", "VIRTUAL_ENV"}}
+            environment["PYTHONPATH"] = str(worker_path())
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno())],
+                [python or sys.executable, "-m", module, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,

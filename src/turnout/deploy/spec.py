@@ -1,4 +1,4 @@
-"""What should be served, as plain frozen values that travel between processes as JSON."""
+"""What should be served, as the user says it: plain frozen values that travel as JSON."""
 
 from __future__ import annotations
 
@@ -9,23 +9,45 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from turnout.core.errors import InvalidInput
+from turnout.deploy.policy import LABEL, VersionPolicy
 from turnout.runtime.batch import BatchPolicy
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 PLACES = ("worker", "inline")
+_WORDS = {
+    "place": PLACES,
+    "compile": ("off", "auto"),
+    "on_change": ("apply", "plan"),
+    "swap": ("availability", "resources"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model: its name, where its artifact is, and how it runs.
+    """One model: its name, where its artifact is, which versions of it are served, and how they run.
 
-    place: "worker" (own process) or "inline" (in the router: trusted models only). threads: for the
-    model's own library, per replica. signature, example: paths of JSON files, where the artifact is silent.
+    artifact: a path, a URI or a Python reference; a directory of version directories is a repository of versions.
+    version: what the only version is called, where the artifact is no repository ("": what its registry calls it,
+    or "1"). versions: which of a repository's. labels: names for versions, as pairs. environment: "auto" (what the
+    artifact brings), "none" (the server's own), a requirements file, an interpreter, or requirement lines. compile:
+    "off" or "auto" (a faster twin where it is proved equal). watch: seconds between looks at where it came from, 0 for
+    never; on_change: "apply" what is found there, or only "plan" it. swap: "availability" (load, then unload) or "resources"
+    (unload, then load). keep: how many replaced versions stay loaded for an instant return. place: "worker" (own
+    process) or "inline" (in the router: trusted models only). threads: for the model's own library, per replica.
+    signature, example: paths of JSON files, where the artifact is silent.
     """
 
     name: str
     artifact: str
-    version: str = "1"
+    version: str = ""
+    versions: VersionPolicy = field(default_factory=VersionPolicy)
+    labels: tuple[tuple[str, str], ...] = ()
+    environment: str | tuple[str, ...] = "auto"
+    compile: str = "off"
+    watch: float = 0.0
+    on_change: str = "apply"
+    swap: str = "availability"
+    keep: int = 0
     format: str | None = None
     trust_pickle: bool = False
     place: str = "worker"
@@ -44,8 +66,11 @@ class ModelSpec:
                 got=repr(self.name),
                 example="turnout serve fraud=model.onnx",
             )
-        if self.place not in PLACES:
-            raise InvalidInput("unknown place", field="place", expected=" or ".join(PLACES), got=repr(self.place))
+        for key, words in _WORDS.items():
+            if getattr(self, key) not in words:
+                raise InvalidInput(
+                    f"unknown {key}", field=key, expected=" or ".join(words), got=repr(getattr(self, key))
+                )
         if self.replicas < 1 or self.threads < 1:
             raise InvalidInput(
                 "replicas and threads start at 1", field="replicas", got=str(min(self.replicas, self.threads))
@@ -54,6 +79,22 @@ class ModelSpec:
             raise InvalidInput(
                 "an inline model has one replica", field="replicas", expected="1", got=str(self.replicas)
             )
+        if not 0.0 <= self.watch < math.inf or self.keep < 0:
+            raise InvalidInput(
+                "not a number of seconds or versions",
+                field="watch or keep",
+                expected="0 or more",
+                got=f"{self.watch:g}, {self.keep}",
+            )
+        for label, version in self.labels:
+            if not LABEL.fullmatch(label):
+                raise InvalidInput(
+                    "not a label",
+                    field=f"labels.{label}",
+                    expected="letters, digits and '_', not beginning with a digit",
+                    got=repr(label),
+                    example=f"labels: {{stable: '{version}'}}",
+                )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -62,7 +103,16 @@ class ModelSpec:
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> ModelSpec:
         """From the form of `to_json`."""
-        return cls(**{**found, "batching": BatchPolicy(**found["batching"])})
+        environment = found["environment"]
+        return cls(
+            **{
+                **found,
+                "batching": BatchPolicy(**found["batching"]),
+                "versions": VersionPolicy(**{**found["versions"], "versions": tuple(found["versions"]["versions"])}),
+                "labels": tuple((label, version) for label, version in found["labels"]),
+                "environment": environment if isinstance(environment, str) else tuple(environment),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +120,8 @@ class ServeSpec:
     """Everything one `turnout serve` serves, and on which doors. Durations in seconds, sizes in bytes.
 
     default_deadline: for requests that bring none. load_timeout: for one model to become ready.
-    drain_timeout: for requests in flight when the server is told to stop.
+    drain_timeout: for requests in flight when the server is told to stop. model_control: whether callers may load and
+    unload models. keep_going: serve what loads although something else does not.
     """
 
     models: tuple[ModelSpec, ...]
@@ -83,6 +134,8 @@ class ServeSpec:
     drain_timeout: float = 30.0
     max_body_bytes: int = 64 << 20
     access_log: str = "stderr"
+    model_control: bool = False
+    keep_going: bool = False
 
     def __post_init__(self) -> None:
         names = [model.name for model in self.models]
@@ -112,10 +165,6 @@ class ServeSpec:
                 )
         if self.max_body_bytes < 1:
             raise InvalidInput("too small", field="max_body_bytes", expected="at least 1", got=str(self.max_body_bytes))
-
-    def model(self, name: str) -> ModelSpec:
-        """The model of that name, which must be there."""
-        return next(model for model in self.models if model.name == name)
 
     def with_ports(self, port: int, grpc_port: int) -> ServeSpec:
         """The same with the ports that were really bound."""

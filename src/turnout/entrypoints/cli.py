@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 import turnout
 from turnout.core.errors import Failure
+from turnout.entrypoints import control
+from turnout.entrypoints.supplies import source_words
 
 _EPILOG = """\
 examples:
@@ -28,9 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from turnout.entrypoints.serve import serve
 
             return serve(arguments)
-        from turnout.entrypoints.predict import predict
+        if arguments.verb == "predict":
+            from turnout.entrypoints.predict import predict
 
-        return predict(arguments)
+            return predict(arguments)
+        return control.run(arguments)
     except Failure as failure:
         print(f"turnout: {failure.message}", file=sys.stderr)
         return 1
@@ -69,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
     )
+    control.words(verbs)
     return parser
 
 
@@ -76,7 +81,7 @@ _SERVE = (
     "Serves each model in worker processes of its own. SIGTERM or Ctrl-C stops it gracefully, a second one at once."
 )
 _PREDICT = "Predicts the rows of a file in this process and prints one JSON record for each."
-_MODEL = "a file, a directory, module:attr or python:FILE.py:ATTR"
+_MODEL = "a file, a directory, a URI, module:attr or python:FILE.py:ATTR"
 
 
 def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -126,18 +131,13 @@ def _model_words(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve_words(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", nargs="+", metavar="[NAME=]MODEL", help=_MODEL)
+    parser.add_argument("models", nargs="*", metavar="[NAME=]MODEL", help=f"{_MODEL}; or a repository of models")
+    parser.add_argument("--spec", metavar="FILE", help="a file that says everything instead (turnout.yaml)")
     doors = parser.add_argument_group("where it is called")
     port = _whole(0, 65535)
-    doors.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)"
-    )
-    doors.add_argument(
-        "--port", type=port, default=8080, metavar="N", help="HTTP port, 0 for a free one (default 8080)"
-    )
-    doors.add_argument(
-        "--grpc-port", type=port, default=8081, metavar="N", help="gRPC port, 0 for a free one (default 8081)"
-    )
+    doors.add_argument("--host", help="address to listen on (default 127.0.0.1: this machine only)")
+    doors.add_argument("--port", type=port, metavar="N", help="HTTP port, 0 for a free one (default 8080)")
+    doors.add_argument("--grpc-port", type=port, metavar="N", help="gRPC port, 0 for a free one (default 8081)")
     doors.add_argument(
         "--routers", type=_whole(1), default=1, metavar="N", help="processes that share the ports (default 1)"
     )
@@ -170,6 +170,55 @@ def _serve_words(parser: argparse.ArgumentParser) -> None:
     )
     _time_words(parser)
     _model_words(parser)
+    _version_words(parser)
+    source_words(parser)
+
+
+def _version_words(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which versions, and how they replace each other")
+    group.add_argument(
+        "--versions",
+        default="latest:1",
+        metavar="POLICY",
+        help="of a repository of versions: latest:N, all or specific:A,B (default latest:1)",
+    )
+    group.add_argument(
+        "--environment",
+        default="auto",
+        metavar="WHAT",
+        help="auto (what the artifact brings), none, a requirements file or an interpreter (default auto)",
+    )
+    group.add_argument(
+        "--compile",
+        choices=("off", "auto"),
+        default="off",
+        help="auto: serve a faster twin where it is proved equal (default off)",
+    )
+    group.add_argument(
+        "--watch",
+        type=_seconds(or_zero=True),
+        default=0.0,
+        metavar="SECONDS",
+        help="how often to look whether something else is there (default 0: never)",
+    )
+    group.add_argument(
+        "--on-change", choices=("apply", "plan"), default="apply", help="what to do with it then (default apply)"
+    )
+    group.add_argument(
+        "--swap",
+        choices=("availability", "resources"),
+        default="availability",
+        help="load before unloading, or the other way round (default availability)",
+    )
+    group.add_argument(
+        "--keep",
+        type=_whole(0),
+        default=0,
+        metavar="N",
+        help="replaced versions that stay loaded for an instant return (default 0)",
+    )
+    group.add_argument("--model-control", action="store_true", help="let callers load and unload models")
+    group.add_argument("--keep-going", action="store_true", help="serve what loads although something else does not")
 
 
 def _time_words(parser: argparse.ArgumentParser) -> None:

@@ -22,18 +22,21 @@ from turnout.core.errors import Failure
 from turnout.core.signature import Signature
 from turnout.deploy.build import build_version
 from turnout.deploy.live import Live, LiveVersion
-from turnout.deploy.spec import ModelSpec, ServeSpec
+from turnout.deploy.plan import Routing
+from turnout.deploy.spec import ServeSpec
+from turnout.deploy.version import VersionSpec
 from turnout.entrypoints.grpc.door import GrpcDoor
 from turnout.entrypoints.grpc.limits import GrpcLimits
 from turnout.entrypoints.http.door import HttpDoor
 from turnout.entrypoints.http.limits import HttpLimits
+from turnout.entrypoints.repository import Repository
 from turnout.entrypoints.scrape import Scrape
 from turnout.entrypoints.worker import die_with_parent
 from turnout.monitoring.access_log import AccessLog
 from turnout.monitoring.families import Sample
 from turnout.monitoring.fanout import Fanout
 from turnout.monitoring.metrics import Metrics
-from turnout.protocols.rest import REST_PROTOCOLS
+from turnout.protocols.rest import rest_protocols
 from turnout.protocols.v2_grpc import GRPC_METHODS
 from turnout.runtime.replica import Inline, Place, Replica
 from turnout.runtime.wire import Message, Wire
@@ -51,20 +54,23 @@ class Router:
         self.spec = spec
         self.metrics = Metrics(name)
         self.log = AccessLog(spec.access_log)
-        self.live = Live([model.name for model in spec.models])
+        self.live = Live()
         self.scrape = Scrape(self.metrics, wire)
+        self.repository = Repository(wire, control=spec.model_control)
         self._wire = wire
         self._loop = asyncio.get_running_loop()
         self._workers: list[tuple[str, str, str, str, int, int]] = []
         self._ended = asyncio.Event()
         self._draining = False
         observer = Fanout(self.metrics, self.log)
-        protocols = (*REST_PROTOCOLS, self.scrape)
+        protocols = (*rest_protocols(repository=self.repository.routes()), self.scrape)
+        own = {method.path: method for method in self.repository.methods()}
+        methods = [own.get(method.path, method) for method in GRPC_METHODS]
         self.http = HttpDoor(
             self.live, protocols, observer, HttpLimits(body_bytes=spec.max_body_bytes), spec.default_deadline
         )
         self.grpc = GrpcDoor(
-            self.live, GRPC_METHODS, observer, GrpcLimits(max_message_bytes=spec.max_body_bytes), spec.default_deadline
+            self.live, methods, observer, GrpcLimits(max_message_bytes=spec.max_body_bytes), spec.default_deadline
         )
         self.metrics.add_source(self._samples)
         self.metrics.add_source(self.log.samples)
@@ -72,12 +78,11 @@ class Router:
     async def run(self, http: socket.socket, grpc: socket.socket) -> None:
         """Serves until drained or until the controller is gone."""
         self.log.start()
-        described = self._load_inline()
         self.http.listen_on(http)
         self.grpc.listen_on(grpc)
         self._wire.sock.setblocking(False)
         self._loop.add_reader(self._wire.fileno(), self._read)
-        self._wire.send({"event": "listening", "models": described})
+        self._wire.send({"event": "listening"})
         self._loop.call_later(_WATCH_SECONDS, self._watch)
         self._loop.add_signal_handler(signal.SIGTERM, self.drain)
         self._loop.add_signal_handler(signal.SIGHUP, self.log.reopen)
@@ -104,21 +109,22 @@ class Router:
             logger.warning("requests were still in flight after %g s and are given up", self.spec.drain_timeout)
         self._ended.set()
 
-    def _load_inline(self) -> dict[str, dict[str, object]]:
-        described: dict[str, dict[str, object]] = {}
-        for spec in self.spec.models:
-            if spec.place == "inline":
-                from turnout.deploy.load import load_model
+    def _load_inline(self, spec: VersionSpec) -> None:
+        from turnout.deploy.load import load_model
 
-                loaded = load_model(spec)
-                version = build_version(spec, loaded.model.signature, loaded.format, self.metrics.batch)
-                self.metrics.declare(spec.name, spec.version)
-                for rows, seconds in loaded.measured:
-                    version.batching.learn(rows, seconds)
-                version.batching.add_place(Inline(spec.name, loaded.model, version.batching.done))
-                self.live.add(version)
-                described[spec.name] = {"format": loaded.format, "signature": loaded.model.signature.to_json()}
-        return described
+        try:
+            loaded = load_model(spec)
+        except Failure as failure:
+            self._wire.send({"event": "refused", "uid": spec.uid, "message": failure.message})
+            return
+        said = {
+            "format": loaded.format,
+            "signature": loaded.model.signature.to_json(),
+            "measured": loaded.measured,
+        }
+        version = self._version(spec, said)
+        version.batching.add_place(Inline(spec.uid, loaded.model, version.batching.done))
+        self._wire.send({"event": "connected", "replica": spec.uid, **said})
 
     def _read(self) -> None:
         try:
@@ -134,6 +140,18 @@ class Router:
                 self._connect(message, socket.socket(fileno=fds[0]))
             case "gone":
                 self._disconnect(message["replica"])
+            case "show":
+                routing = Routing(message["default"], message["versions"], message["labels"])
+                self.live.show(message["model"], routing)
+                self._wire.send({"event": "shown"})
+            case "expect":
+                self.live.expect(message["models"])
+            case "inline":
+                self._load_inline(VersionSpec.from_json(message["spec"]))
+            case "unload":
+                self._unload(message["uid"])
+            case "answer":
+                self.repository.obey(message)
             case "workers":
                 self._workers = message["workers"]
             case "drain":
@@ -142,8 +160,7 @@ class Router:
                 self.scrape.obey(message)
 
     def _connect(self, message: Message, sock: socket.socket) -> None:
-        spec = self.spec.model(message["model"])
-        version = self._version(spec, message)
+        version = self._version(VersionSpec.from_json(message["spec"]), message)
         batching = version.batching
 
         def lost(place: Place, batches: object) -> None:
@@ -163,17 +180,26 @@ class Router:
                 if place.name == name and isinstance(place, Replica):
                     place.die()
 
-    def _version(self, spec: ModelSpec, message: Message) -> LiveVersion:
-        found = {(v.name, v.version): v for v in self.live.versions()}.get((spec.name, spec.version))
+    def _version(self, spec: VersionSpec, said: Message) -> LiveVersion:
+        found = self.live.loaded(spec.uid)
         if found is None:
-            found = build_version(
-                spec, Signature.from_json(message["signature"]), message["format"], self.metrics.batch
-            )
-            for rows, seconds in message["measured"]:
+            found = build_version(spec, Signature.from_json(said["signature"]), said["format"], self.metrics.batch)
+            for rows, seconds in said["measured"]:
                 found.batching.learn(rows, seconds)
             self.metrics.declare(spec.name, spec.version)
             self.live.add(found)
         return found
+
+    def _unload(self, uid: str) -> None:
+        """Forgets a version; its links are closed when nothing that was sent there is without an answer."""
+        version = self.live.remove(uid)
+        if version is None or not version.batching.busy:
+            if version is not None:
+                version.batching.close()
+            self._wire.send({"event": "unloaded", "uid": uid})
+            return
+        self.live.add(version)  # still looked after: a worker that hangs now has to be killed as ever
+        self._loop.call_later(_WATCH_SECONDS, self._unload, uid)
 
     def _watch(self) -> None:
         self._loop.call_later(_WATCH_SECONDS, self._watch)

@@ -12,6 +12,7 @@ import shlex
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,13 @@ from turnout.core.errors import InvalidInput
 from turnout.core.signature import Signature, TensorSpec
 from turnout.deploy.controller import Controller
 from turnout.deploy.load import detect_format, load_options
+from turnout.deploy.policy import VersionPolicy
+from turnout.deploy.repository import models_in, versions_in
 from turnout.deploy.spec import ModelSpec, ServeSpec
-from turnout.formats.artifact import Artifact
+from turnout.deploy.supply import Supply
+from turnout.deploy.version import VersionSpec
+from turnout.entrypoints.progress import Progress
+from turnout.entrypoints.supplies import name_of, supply_of
 from turnout.protocols import examples
 from turnout.runtime.batch import BatchPolicy
 
@@ -30,37 +36,63 @@ _EXAMPLE_LENGTH = 1000
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serves until stopped. Raises a Failure for words or artifacts that cannot work, before anything is started."""
-    spec = spec_of(arguments)
+    spec, supply = served_of(arguments)
     _check_doors(spec)
-    load_options(
-        trust_pickle=arguments.trust_pickle,
-        format=arguments.format,
-        threads=arguments.threads,
-        signature=arguments.signature,
-        example=arguments.example,
-    )
-    found = ", ".join(f"{model.name} ({detect_format(model)})" for model in spec.models)
+    for model in spec.models:
+        load_options(signature=model.signature, example=model.example)  # what cannot be read is said at once
+    found = ", ".join(_said(model) for model in spec.models)
     logging.basicConfig(level=logging.INFO, format="turnout: %(message)s", stream=sys.stderr)
     _say(f"loading {found} ...")
-    return asyncio.run(_run(spec))
+    return asyncio.run(_run(spec, supply))
+
+
+def served_of(arguments: argparse.Namespace) -> tuple[ServeSpec, Supply]:
+    """What parsed words, and the spec file they may name, ask for. Raises InvalidInput."""
+    supply = supply_of(arguments)
+    if arguments.spec is None:
+        return spec_of(arguments), supply
+    if arguments.models:
+        raise InvalidInput(
+            "models stand in the spec file or in the words, not in both",
+            field="--spec",
+            got=" ".join(arguments.models),
+        )
+    from turnout.deploy.spec_file import read_spec  # brings YAML, which no word needs
+
+    read = read_spec(Path(arguments.spec))
+    return replace(read.spec, **_doors(arguments)), Supply(read.sources, read.environments)
+
+
+def _doors(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Where it is called, as far as somebody says so."""
+    said = {name: getattr(arguments, name) for name in ("host", "port", "grpc_port")}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def spec_of(arguments: argparse.Namespace) -> ServeSpec:
     """The ServeSpec of parsed words. Raises InvalidInput."""
     batching = _policy(arguments)
-    models = tuple(_model(word, arguments, batching) for word in arguments.models)
+    models = tuple(model for word in arguments.models for model in _models(word, arguments, batching))
     return ServeSpec(
         models,
-        host=arguments.host,
-        port=arguments.port,
-        grpc_port=arguments.grpc_port,
+        **_doors(arguments),
         routers=arguments.routers,
         default_deadline=arguments.deadline,
         load_timeout=arguments.load_timeout,
         drain_timeout=arguments.drain_timeout,
         max_body_bytes=arguments.max_body_mb << 20,
         access_log=arguments.access_log,
+        model_control=arguments.model_control,
+        keep_going=arguments.keep_going,
     )
+
+
+def _said(model: ModelSpec) -> str:
+    """A model's name with its format, where one look at a local file tells that. Raises LoadFailed."""
+    path = Path(model.artifact)
+    if versions_in(path) is not None or (":" in model.artifact and not path.exists()):
+        return f"{model.name} from {model.artifact}"
+    return f"{model.name} ({detect_format(VersionSpec(model.name, model.artifact, format=model.format))})"
 
 
 def _check_doors(spec: ServeSpec) -> None:
@@ -99,14 +131,28 @@ def _policy(arguments: argparse.Namespace) -> BatchPolicy:
     )
 
 
-def _model(word: str, arguments: argparse.Namespace, batching: BatchPolicy) -> ModelSpec:
+def _models(word: str, arguments: argparse.Namespace, batching: BatchPolicy) -> list[ModelSpec]:
+    """The models that one word names: one, or all of a repository."""
     name, equals, artifact = word.partition("=")
     if not equals or os.sep in name:
-        artifact = word
-        name = Artifact.of(word).name
+        name, artifact = "", word
+    inner = models_in(Path(artifact)) if not name else None
+    if inner is not None:
+        return [_model(inside, str(path), arguments, batching) for inside, path in inner.items()]
+    return [_model(name or name_of(artifact), artifact, arguments, batching)]
+
+
+def _model(name: str, artifact: str, arguments: argparse.Namespace, batching: BatchPolicy) -> ModelSpec:
     return ModelSpec(
         name,
         artifact,
+        versions=VersionPolicy.parse(arguments.versions, "--versions"),
+        environment=arguments.environment,
+        compile=arguments.compile,
+        watch=arguments.watch,
+        on_change=arguments.on_change,
+        swap=arguments.swap,
+        keep=arguments.keep,
         format=arguments.format,
         trust_pickle=arguments.trust_pickle,
         place=arguments.place,
@@ -118,8 +164,14 @@ def _model(word: str, arguments: argparse.Namespace, batching: BatchPolicy) -> M
     )
 
 
-async def _run(spec: ServeSpec) -> int:
-    controller = Controller(spec, lambda ready, served: print(table(ready, served), flush=True))
+async def _run(spec: ServeSpec, supply: Supply) -> int:
+    progress = Progress()
+
+    def announce(ready: ServeSpec, served: dict[str, dict[str, Any]]) -> None:
+        progress.end()
+        print(table(ready, served), flush=True)
+
+    controller = Controller(spec, supply, announce, progress)
     loop = asyncio.get_running_loop()
 
     told = iter(("stopping: what is in flight is still answered; the next signal ends at once", "ending at once"))
@@ -130,7 +182,7 @@ async def _run(spec: ServeSpec) -> int:
         controller.stop()
 
     def reopen_logs() -> None:
-        for router in controller.routers:
+        for router in controller.routers.all if controller.routers else ():
             if router.child and router.listening:
                 os.kill(router.child.pid, signal.SIGHUP)
 
@@ -143,6 +195,7 @@ async def _run(spec: ServeSpec) -> int:
         controller.kill()
         _say(problem.strerror or str(problem))
         return 1
+    progress.end()
     if controller.failure:
         _say(controller.failure)
     return code
@@ -155,6 +208,9 @@ def table(spec: ServeSpec, served: dict[str, dict[str, Any]]) -> str:
     lines = ["", "  Turnout is ready.", ""]
     width = max(len(model.name) for model in spec.models)
     for model in spec.models:
+        if model.name not in served:
+            lines.append(f"  {model.name:<{width}}  NOT SERVED; `turnout status` says why")
+            continue
         found = served[model.name]
         signature = Signature.from_json(found["signature"])
         where = "inline" if model.place == "inline" else f"{model.replicas} worker{'s' * (model.replicas > 1)}"

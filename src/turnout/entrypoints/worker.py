@@ -15,7 +15,7 @@ import traceback
 
 from turnout.core.errors import Failure
 from turnout.deploy.load import load_model
-from turnout.deploy.spec import ModelSpec
+from turnout.deploy.version import VersionSpec
 from turnout.runtime.wire import Message, Wire
 from turnout.runtime.work import WorkLoop
 
@@ -36,7 +36,7 @@ def main() -> None:
     wire = Wire(socket.socket(fileno=int(sys.argv[1])))
     try:
         message, _ = wire.receive()
-        spec = ModelSpec.from_json(message["spec"])
+        spec = VersionSpec.from_json(message["spec"])
     except EOFError:
         return
     try:

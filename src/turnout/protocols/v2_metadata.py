@@ -118,7 +118,12 @@ def routes(server_name: str) -> tuple[Route, ...]:
         Route(
             "GET", "/v2/models/{name}/versions/{version}/ready", answer=model_ready, summary="Can the version answer?"
         ),
-        Route("POST", "/v2/repository/index", answer=repository_index, summary="Every version with its state"),
-        Route("POST", "/v2/repository/models/{name}/load", answer=read_only, summary="Not offered"),
-        Route("POST", "/v2/repository/models/{name}/unload", answer=read_only, summary="Not offered"),
     )
+
+
+#: The repository extension where nothing but what is served is known.
+REPOSITORY: tuple[Route, ...] = (
+    Route("POST", "/v2/repository/index", answer=repository_index, summary="Every version with its state"),
+    Route("POST", "/v2/repository/models/{name}/load", answer=read_only, summary="Load a model, where allowed"),
+    Route("POST", "/v2/repository/models/{name}/unload", answer=read_only, summary="Unload a model, where allowed"),
+)

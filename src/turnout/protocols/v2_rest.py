@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
@@ -254,12 +255,16 @@ def _data(name: str, array: Array) -> bytes:
 
 
 class V2Rest:
-    """The protocol: `server_name` is what `GET /v2` says."""
+    """The protocol: `server_name` is what `GET /v2` says.
+
+    `repository` are the routes of the repository extension, where somebody can do more than read it.
+    """
 
     name = "v2"
 
-    def __init__(self, server_name: str = "turnout") -> None:
+    def __init__(self, server_name: str = "turnout", repository: Sequence[Route] = ()) -> None:
         self._server_name = server_name
+        self._repository = tuple(repository) or v2_metadata.REPOSITORY
         self._infer = V2Infer()
 
     def routes(self) -> tuple[Route, ...]:
@@ -269,6 +274,7 @@ class V2Rest:
             Route("POST", "/v2/models/{name}/infer", codec=infer, summary="Predict (Open Inference Protocol v2)"),
             Route("POST", "/v2/models/{name}/versions/{version}/infer", codec=infer, summary="Predict with a version"),
             *v2_metadata.routes(self._server_name),
+            *self._repository,
         )
 
     def encode_failure(self, http: HttpRequest, failure: Failure) -> HttpResponse:

@@ -134,6 +134,17 @@ class Batching:
             for item in self.waiting.drain():
                 item.set_exception(WorkerDied(f"model {self.name!r} lost its last worker", retry_after=_RETRY_AFTER))
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(len(self.waiting)) or any(place.inside() for place in self.places)
+
+    def close(self) -> None:
+        """Lets go of all places; to be called when nothing waits or runs."""
+        for place in list(self.places):
+            self.remove_place(place)
+            place.close()
+
     def done(self, place: Place, batch: Batch, outcome: Outcome) -> None:
         """Takes a batch's outcome: the next batch leaves first, then everybody gets an answer."""
         if self._suspect:

@@ -1,0 +1,271 @@
+"""Router processes: started with the listening sockets, linked to every worker, told what callers see."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Protocol
+
+from turnout.deploy.listening import listen_shared
+from turnout.deploy.plan import Routing
+from turnout.deploy.process import Child
+from turnout.deploy.restart import back_off, next_failures
+from turnout.deploy.spec import ServeSpec
+from turnout.deploy.version import VersionSpec
+from turnout.deploy.workers import Worker
+from turnout.runtime.wire import Message, pair
+
+logger = logging.getLogger("turnout")
+ROUTER = "turnout.entrypoints.router"
+
+
+@dataclass(eq=False)
+class Router:
+    """One router: its process, its listening sockets, and the replicas it has connected."""
+
+    name: str
+    sockets: tuple[socket.socket, socket.socket]
+    child: Child | None = None
+    listening: bool = False
+    ever_listening: bool = False
+    failures: int = 0
+    connected: set[str] = field(default_factory=set)
+    unseen: int = 0
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Tells it something, if it is there."""
+        if self.child:
+            self.child.send(message, fds)
+
+
+class Listener(Protocol):
+    """Who is told about routers."""
+
+    def router_listening(self) -> None: ...
+    def router_shown(self) -> None: ...
+    def router_connected(self, replica: str, said: Message) -> None: ...
+    def router_refused(self, uid: str, message: str) -> None: ...
+    def router_hung(self, replica: str) -> None: ...
+    def router_failed(self, message: str) -> None: ...
+    def router_asked(self, question: Message, answer: Callable[[Message], None]) -> None: ...
+    def router_ended(self) -> None: ...
+
+
+class Routers:
+    """All routers of a server. Belongs to the running event loop. Raises OSError if a port is not to be had."""
+
+    def __init__(self, spec: ServeSpec, listener: Listener) -> None:
+        http = listen_shared(spec.host, spec.port, spec.routers)
+        grpc = listen_shared(spec.host, spec.grpc_port, spec.routers)
+        self.spec = spec.with_ports(http[0].getsockname()[1], grpc[0].getsockname()[1])
+        self.all = [Router(str(i), sockets) for i, sockets in enumerate(zip(http, grpc, strict=True))]
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._stopping = False
+        self._shown: dict[str, Routing] = {}
+        self._expected: list[str] = []
+        self._inline: dict[str, VersionSpec] = {}
+        self._unloading: dict[str, tuple[set[Router], Callable[[], None]]] = {}
+
+    @property
+    def listening(self) -> bool:
+        """Whether all of them accept requests."""
+        return all(router.listening for router in self.all)
+
+    @property
+    def seen(self) -> bool:
+        """Whether all that was shown has reached every router that listens."""
+        return not any(router.unseen for router in self.all if router.listening)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is any."""
+        return any(router.child for router in self.all)
+
+    def start(self) -> None:
+        """Starts all of them."""
+        for router in self.all:
+            self._start(router)
+
+    def have(self, replica: str) -> bool:
+        """Whether every router has connected that replica."""
+        return all(replica in router.connected for router in self.all)
+
+    def link(self, worker: Worker) -> None:
+        """Gives every router a way to a worker that is ready."""
+        for router in self.all:
+            if router.listening:
+                self._link(router, worker)
+
+    def load_inline(self, spec: VersionSpec) -> None:
+        """Has every router load a version into itself; `router_connected` tells of it under its uid."""
+        self._inline[spec.uid] = spec
+        self._tell({"op": "inline", "spec": spec.to_json()})
+
+    def lost(self, replica: str) -> None:
+        """Tells every router that a worker is dead."""
+        for router in self.all:
+            router.connected.discard(replica)
+        self._tell({"op": "gone", "replica": replica})
+
+    def expect(self, models: Sequence[str]) -> None:
+        """Says which models must be there for the server to be ready."""
+        self._expected = list(models)
+        self._tell({"op": "expect", "models": self._expected})
+
+    def show(self, model: str, routing: Routing) -> None:
+        """Says what callers see of a model from now on."""
+        self._shown[model] = routing
+        if not routing.versions:
+            del self._shown[model]
+        for router in self.all:
+            self._show(router, model, routing)
+
+    def unload(self, uid: str, done: Callable[[], None]) -> None:
+        """Takes a version out of every router; `done` is called when nothing of it is in flight any more."""
+        self._inline.pop(uid, None)
+        self._unloading[uid] = ({router for router in self.all if router.child and router.listening}, done)
+        self._tell({"op": "unload", "uid": uid})
+        self._loop.call_later(self.spec.drain_timeout, self._unloaded, None, uid)
+        if not self._unloading[uid][0]:
+            self._unloaded(None, uid)
+
+    def say_status(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Gives every router the state of the workers, for the metrics."""
+        self._tell({"op": "workers", "workers": rows})
+
+    def drain(self) -> None:
+        """Closes the ports, and has every router answer what is in flight and end."""
+        self._stopping = True
+        for router in self.all:
+            for sock in router.sockets:
+                sock.close()  # a port is only closed to newcomers when nobody at all holds it open
+        self._tell({"op": "drain"})
+
+    def kill(self) -> None:
+        """Ends every router at once; none is started again."""
+        self._stopping = True
+        for router in self.all:
+            if router.child:
+                router.child.kill()
+
+    def _tell(self, message: Message) -> None:
+        for router in self.all:
+            router.send(message)
+
+    @staticmethod
+    def _show(router: Router, model: str, routing: Routing) -> None:
+        if router.listening:
+            router.unseen += 1
+            router.send(
+                {
+                    "op": "show",
+                    "model": model,
+                    "default": routing.default,
+                    "versions": dict(routing.versions),
+                    "labels": dict(routing.labels),
+                }
+            )
+
+    def _link(self, router: Router, worker: Worker) -> None:
+        near, far = pair()
+        with near, far:
+            if worker.child and router.child:
+                worker.child.send({"op": "link"}, [far.fileno()])
+                told = {"op": "replica", "spec": worker.spec.to_json(), "replica": worker.name, **worker.description}
+                router.send(told, [near.fileno()])
+
+    def _unloaded(self, router: Router | None, uid: str) -> None:
+        """One router has let go of a version; None stands for all that have not said so in time."""
+        left, done = self._unloading.get(uid, (set(), None))
+        if router is None:
+            left.clear()
+        left.discard(router)
+        if not left and done is not None:
+            del self._unloading[uid]
+            done()
+
+    def _start(self, router: Router) -> None:
+        if self._stopping:
+            return
+
+        def on_message(_child: Child, message: Message) -> None:
+            self._heard(router, message)
+
+        def on_end(child: Child, how: str) -> None:
+            self._ended(router, child, how)
+
+        router.child = Child(f"router {router.name}", ROUTER, on_message, on_end)
+        start = {"op": "start", "router": router.name, "spec": self.spec.to_json()}
+        router.send(start, [s.fileno() for s in router.sockets])
+        router.send({"op": "expect", "models": self._expected})
+        for spec in self._inline.values():
+            router.send({"op": "inline", "spec": spec.to_json()})
+
+    def _heard(self, router: Router, message: Message) -> None:
+        match message["event"]:
+            case "listening":
+                router.listening = router.ever_listening = True
+                self._listener.router_listening()
+            case "connected":
+                router.connected.add(message["replica"])
+                for model, routing in self._shown.items():  # a router that was started again knows of none
+                    self._show(router, model, routing)
+                self._listener.router_connected(message["replica"], message)
+            case "shown":
+                router.unseen -= 1
+                self._listener.router_shown()
+            case "refused":
+                self._listener.router_refused(message["uid"], message["message"])
+            case "unloaded":
+                self._unloaded(router, message["uid"])
+            case "failed":
+                self._listener.router_failed(message["message"])
+            case "hung":
+                self._listener.router_hung(message["replica"])
+            case "gather":
+                self._gather(router, message["id"])
+            case "snapshot":
+                self._gathered(message)
+            case "ask":
+                number = message["id"]
+                self._listener.router_asked(
+                    message["question"],
+                    lambda answer: router.send({"op": "answer", "id": number, "answer": answer}),
+                )
+
+    def _ended(self, router: Router, child: Child, how: str) -> None:
+        router.child = None
+        router.listening = False
+        router.connected.clear()
+        router.unseen = 0
+        for uid in list(self._unloading):
+            self._unloading[uid][0].discard(router)
+            if not self._unloading[uid][0]:
+                self._unloaded(router, uid)
+        if self._stopping:
+            self._listener.router_ended()
+            return
+        if not router.ever_listening:
+            self._listener.router_failed(f"a router ended before it listened ({how})")
+            return
+        router.failures = next_failures(router.failures, monotonic() - child.started)
+        delay = back_off(router.failures)
+        logger.warning("router %s ended (%s); it is started again in %.2f s", router.name, how, delay)
+        self._loop.call_later(delay, self._start, router)
+
+    def _gather(self, asking: Router, number: int) -> None:
+        """A router was asked for the metrics of all: the others are told to give theirs, straight through."""
+        others = [r for r in self.all if r is not asking and r.child and r.listening]
+        asking.send({"op": "gathering", "id": number, "others": len(others)})
+        for other in others:
+            other.send({"op": "snapshot", "id": number, "for": asking.name})
+
+    def _gathered(self, message: Message) -> None:
+        for router in self.all:
+            if router.name == message["for"]:
+                router.send({"op": "gathered", "id": message["id"], "snapshot": message["snapshot"]})

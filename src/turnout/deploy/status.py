@@ -1,0 +1,74 @@
+"""What a server does at this moment, as plain JSON values: for `turnout status` and the repository API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic, time
+from typing import Any
+
+from turnout.deploy.policy import age
+from turnout.deploy.versions import Managed, Version, Versions
+from turnout.deploy.watch import Watch
+from turnout.deploy.workers import Workers
+
+
+def status_of(
+    versions: Versions, workers: Workers, watches: Mapping[str, Watch], problems: Mapping[str, str]
+) -> dict[str, Any]:
+    """Every model with its versions, and why one that should be served is not."""
+    models = [_model(managed, workers, watches.get(name)) for name, managed in versions.models.items()]
+    models += [
+        {"name": name, "artifact": "", "default": "", "labels": {}, "versions": [], "problem": reason}
+        for name, reason in problems.items()
+        if name not in versions.models
+    ]
+    return {"models": models}
+
+
+def _model(managed: Managed, workers: Workers, watch: Watch | None) -> dict[str, Any]:
+    default = managed.versions.get(managed.routing.default)
+    inside = sorted(managed.versions.values(), key=lambda one: (age(one.found.version), one.generation))
+    found: dict[str, Any] = {
+        "name": managed.spec.name,
+        "artifact": managed.spec.artifact,
+        "default": default.found.version if default else "",
+        "labels": {
+            label: managed.versions[uid].found.version
+            for label, uid in managed.routing.labels.items()
+            if uid in managed.versions
+        },
+        "versions": [_version(version, workers) for version in inside],
+        "unloaded": dict(managed.gone),
+        "problem": "",
+    }
+    if watch is not None:
+        look = watch.look
+        found["watch"] = {
+            "every_seconds": managed.spec.watch,
+            "pending": [one.pinned.pinned if one.pinned else one.version for one in look.pending],
+            "unreachable_seconds": round(time() - look.since, 1) if look.since else 0.0,
+        }
+        found["problem"] = look.trouble
+    return found
+
+
+def _version(version: Version, workers: Workers) -> dict[str, Any]:
+    spec = version.spec
+    description = version.description
+    return {
+        "version": version.found.version,
+        "state": version.phase.value,
+        "reason": version.reason,
+        "generation": version.generation,
+        "seconds": round(monotonic() - version.since, 3),
+        "format": description.get("format", ""),
+        "digest": version.digest,
+        "pinned": spec.pinned if spec else "",
+        "environment": spec.environment if spec else "",
+        "place": spec.place if spec else "",
+        "self_test": description.get("self_test", ""),
+        "workers": [
+            {"name": w.name, "state": w.state, "restarts": w.restarts, "memory_bytes": w.memory}
+            for w in workers.of(version.uid)
+        ],
+    }

@@ -1,0 +1,183 @@
+"""What a model spec names is brought onto this machine: found, fetched, given its environment. All of it blocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from turnout.core.errors import InvalidInput, LoadFailed, VersionNotFound
+from turnout.deploy.environments.environment import IndexPolicy
+from turnout.deploy.home import home
+from turnout.deploy.repository import stamp, versions_in
+from turnout.deploy.sources.source import Pinned, Source, SourceSettings
+from turnout.deploy.spec import ModelSpec
+from turnout.deploy.version import VersionSpec
+from turnout.formats.artifact import Artifact
+
+if TYPE_CHECKING:
+    from turnout.deploy.environments.store import Environments
+    from turnout.deploy.sources.cache import ArtifactCache, Fetched
+
+#: Told what is being done, in a few words that a person reads.
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A version that could be served. key: tells its content from another of the same name, without reading it all."""
+
+    version: str
+    key: str
+    path: str = ""
+    pinned: Pinned | None = None
+
+
+class Supply:
+    """Finds, fetches and equips versions. Its methods may be called from several threads at once."""
+
+    def __init__(
+        self, settings: SourceSettings | None = None, policy: IndexPolicy | None = None, root: Path | None = None
+    ) -> None:
+        self.settings = settings or SourceSettings()
+        self._policy = policy or IndexPolicy()
+        self._root = root or home()
+
+    @cached_property
+    def cache(self) -> ArtifactCache:
+        """What was fetched. Made when first needed: a model in a local file pays for nothing of this."""
+        from turnout.deploy.sources.cache import ArtifactCache
+
+        return ArtifactCache(self._root / "artifacts")
+
+    @cached_property
+    def environments(self) -> Environments:
+        """What was built."""
+        from turnout.deploy.environments.store import Environments
+
+        return Environments(self._root / "environments", self._policy)
+
+    def find(self, model: ModelSpec) -> list[Found]:
+        """The versions that a model's artifact stands for now, by its policy. Raises LoadFailed and its kinds."""
+        source = _source(model.artifact)
+        if source is not None:
+            pinned = source.resolve(model.artifact, self.settings)
+            return [Found(model.version or pinned.version or "1", pinned.pinned, pinned=pinned)]
+        artifact = Artifact.of(model.artifact)
+        if artifact.is_reference or artifact.path is None:
+            return [Found(model.version or "1", model.artifact, model.artifact)]
+        versions = versions_in(artifact.path)
+        if versions is None:
+            return [Found(model.version or "1", stamp(artifact.path), model.artifact)]
+        if missing := model.versions.missing(versions):
+            raise VersionNotFound(
+                f"{artifact.label} has no version {', '.join(missing)}; there is {', '.join(versions)}"
+            )
+        return [Found(name, stamp(versions[name]), str(versions[name])) for name in model.versions.choose(versions)]
+
+    def local(self, uri: str, tell: Tell) -> str:
+        """The path of one artifact, fetched where it is a URI."""
+        source = _source(uri)
+        return uri if source is None else str(self._fetch(uri, tell).path)
+
+    def prepare(self, model: ModelSpec, found: Found, generation: int, tell: Tell) -> VersionSpec:
+        """A version ready to be loaded. Raises LoadFailed and its kinds."""
+        path, digest = found.path, ""
+        if found.pinned is not None:
+            fetched = self._fetch(model.artifact, tell, found.pinned)
+            path, digest = str(_inside(fetched.path, model)), fetched.digest
+        environment = self._environment(model, path, tell)
+        python, name = environment or ("", "")
+        if python and model.place == "inline":
+            raise InvalidInput(
+                "a model with an environment of its own cannot run inside the router",
+                field="place",
+                expected="worker, or environment: none",
+                got="inline",
+            )
+        if model.compile == "auto":
+            path = self._compiled(model, path, python, tell)
+        return VersionSpec(
+            model.name,
+            path,
+            found.version,
+            generation,
+            digest,
+            found.pinned.pinned if found.pinned else "",
+            python,
+            name,
+            model.format,
+            model.trust_pickle,
+            model.place,
+            model.replicas,
+            model.threads,
+            model.signature,
+            model.example,
+            model.batching,
+        )
+
+    def digest(self, path: str) -> str:
+        """The digest of what lies at a local path; "" for a Python reference."""
+        from turnout.deploy.sources.manifest import manifest_of
+
+        artifact = Artifact.of(path)
+        if artifact.is_reference or artifact.path is None:
+            return ""
+        return manifest_of(artifact.path).digest
+
+    def _fetch(self, uri: str, tell: Tell, pinned: Pinned | None = None) -> Fetched:
+        def progress(what: str, done: int, total: int) -> None:
+            share = f" of {total / 2**20:.1f}" if total else ""
+            tell(f"fetching {what}: {done / 2**20:.1f}{share} MiB")
+
+        return self.cache.fetch(uri, self.settings, progress)
+
+    def _environment(self, model: ModelSpec, path: str, tell: Tell) -> tuple[str, str] | None:
+        """The interpreter and the digest of a version's environment; None for the server's own."""
+        said = model.environment
+        if said == "none" or (said == "auto" and not Path(path).is_dir()):
+            return None  # only what lies inside the artifact speaks for it: a file's neighbours may be anybody's
+        if isinstance(said, str) and said != "auto" and _is_interpreter(Path(said)):
+            return said, ""
+        from turnout.deploy.environments.requirements import requirements_of
+
+        given = None if said == "auto" else Path(said) if isinstance(said, str) else said
+        requirements = requirements_of(Path(path), given)
+        if requirements is None:
+            return None
+        built = self.environments.ensure(requirements, tell)
+        return str(built.python), built.digest
+
+    def _compiled(self, model: ModelSpec, path: str, python: str, tell: Tell) -> str:
+        from turnout.deploy.compile import compile_auto  # brings converters' names, which most servers never need
+
+        options = {"threads": model.threads, "trust_pickle": model.trust_pickle, "format": model.format}
+        made = compile_auto(path, options, python=python, tell=tell)
+        return path if made is None else str(made)
+
+
+def _source(artifact: str) -> Source | None:
+    """Who fetches it; None for a local path or a Python reference."""
+    if ":" not in artifact:
+        return None
+    from turnout.deploy.sources import source_of
+
+    return source_of(artifact)
+
+
+def _is_interpreter(path: Path) -> bool:
+    return path.name.startswith(("python", "pypy")) and path.is_file() and os.access(path, os.X_OK)
+
+
+def _inside(path: Path, model: ModelSpec) -> Path:
+    """What was fetched, or the newest of the chosen versions in it where it is a repository of versions."""
+    versions = versions_in(path)
+    if versions is None:
+        return path
+    chosen = model.versions.choose(versions)
+    if not chosen:
+        raise LoadFailed(f"{model.artifact} has none of the versions {model.versions}; there is {', '.join(versions)}")
+    return versions[chosen[-1]]

@@ -1,0 +1,153 @@
+"""Worker processes: started for a version, started again when they die, retired with what they gave back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Protocol
+
+from turnout.deploy.process import Child
+from turnout.deploy.restart import back_off, next_failures
+from turnout.deploy.version import VersionSpec
+from turnout.monitoring.process import resident_bytes
+from turnout.runtime.wire import Message
+
+logger = logging.getLogger("turnout")
+WORKER = "turnout.entrypoints.worker"
+_LAST_WORDS = 1.0
+
+
+@dataclass(eq=False)
+class Worker:
+    """One replica: which version, which process, and what it has said."""
+
+    spec: VersionSpec
+    name: str
+    child: Child | None = None
+    ready: bool = False
+    ever_ready: bool = False
+    retired: bool = False
+    failures: int = 0
+    restarts: int = 0
+    description: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """STARTING, READY or FAILED (waiting to be started again)."""
+        return "READY" if self.ready else "STARTING" if self.child else "FAILED"
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes of its process at this moment."""
+        return resident_bytes(self.child.pid) if self.child else 0
+
+
+class Listener(Protocol):
+    """Who is told about workers."""
+
+    def worker_ready(self, worker: Worker) -> None: ...
+    def worker_failed(self, worker: Worker, message: str) -> None: ...
+    def worker_gone(self, worker: Worker) -> None: ...
+
+
+class Workers:
+    """All workers of a server. Belongs to the running event loop."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.all: list[Worker] = []
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._stopping = False
+
+    def of(self, uid: str) -> list[Worker]:
+        """The workers of one version."""
+        return [worker for worker in self.all if worker.spec.uid == uid and not worker.retired]
+
+    def add(self, spec: VersionSpec) -> None:
+        """Starts the replicas of a version."""
+        for number in range(spec.replicas):
+            worker = Worker(spec, f"{spec.uid}#{number}")
+            self.all.append(worker)
+            self._start(worker)
+
+    def kill(self, name: str) -> None:
+        """Ends one that does not answer; it is started again."""
+        for worker in self.all:
+            if worker.name == name and worker.child:
+                logger.warning("worker %s does not answer and is killed", name)
+                worker.child.kill()
+
+    def retire(self, workers: Sequence[Worker], done: Callable[[], None]) -> None:
+        """Ends these for good; `done` is called when their processes are gone."""
+        for worker in workers:
+            worker.retired = True
+            if worker.child and worker.ready:
+                worker.child.send({"op": "stop"})
+            elif worker.child:
+                worker.child.kill()  # it is loading, and nobody will need what
+        self._loop.call_later(_LAST_WORDS, self._kill, workers)
+        self._await_end(workers, done)
+
+    def stop(self) -> None:
+        """No worker is started again from now on."""
+        self._stopping = True
+
+    def _kill(self, workers: Sequence[Worker]) -> None:
+        for worker in workers:
+            if worker.child:
+                worker.child.kill()  # one that hangs holds nothing that anybody waits for
+
+    def _await_end(self, workers: Sequence[Worker], done: Callable[[], None]) -> None:
+        if any(worker.child for worker in workers):
+            self._loop.call_later(0.005, self._await_end, workers, done)
+            return
+        self.all = [worker for worker in self.all if worker not in workers]
+        done()
+
+    def _start(self, worker: Worker) -> None:
+        if self._stopping or worker.retired:
+            return
+        worker.ready = False
+        spec = worker.spec
+
+        def on_message(_child: Child, message: Message) -> None:
+            self._heard(worker, message)
+
+        def on_end(child: Child, how: str) -> None:
+            self._ended(worker, child, how)
+
+        try:
+            worker.child = Child(worker.name, WORKER, on_message, on_end, spec.threads, spec.python)
+        except OSError as problem:
+            self._listener.worker_failed(worker, f"its process could not be started: {problem.strerror}")
+            return
+        worker.child.send({"op": "load", "spec": spec.to_json()})
+
+    def _heard(self, worker: Worker, message: Message) -> None:
+        if message["event"] == "failed":
+            if worker.ever_ready:
+                logger.error("worker %s could not load its model: %s", worker.name, message["message"])
+            else:
+                self._listener.worker_failed(worker, message["message"])
+        elif message["event"] == "ready":
+            worker.ready = worker.ever_ready = True
+            worker.description = {k: v for k, v in message.items() if k not in {"event", "_fds"}}
+            self._listener.worker_ready(worker)
+
+    def _ended(self, worker: Worker, child: Child, how: str) -> None:
+        worker.child = None
+        worker.ready = False
+        self._listener.worker_gone(worker)
+        if self._stopping or worker.retired:
+            return
+        if not worker.ever_ready:
+            self._listener.worker_failed(worker, f"the process that loaded it ended early ({how})")
+            return
+        worker.failures = next_failures(worker.failures, monotonic() - child.started)
+        worker.restarts += 1
+        delay = back_off(worker.failures)
+        logger.warning("worker %s ended (%s); it is started again in %.2f s", worker.name, how, delay)
+        self._loop.call_later(delay, self._start, worker)

@@ -1,0 +1,149 @@
+"""`turnout status`, `versions`, `load`, `unload`, `label`, `apply`: a running server of yours, asked and told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+from typing import Any
+
+from turnout.core.errors import NotReady
+from turnout.deploy.administration import socket_path
+from turnout.entrypoints.repository import failure_of
+
+_PATIENCE = 3600.0
+
+
+def words(verbs: Any) -> None:
+    """Adds the verbs."""
+    status = _verb(verbs, "status", "what a running server serves, and why something is not served")
+    status.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    versions = _verb(verbs, "versions", "the versions of one model")
+    versions.add_argument("model", metavar="NAME", help="the model's name")
+    load = _verb(verbs, "load", "load a model, or look anew at what there is of one")
+    load.add_argument("model", metavar="NAME[=MODEL]", help="a name, with a path or URI where the name is new")
+    load.add_argument("--version", metavar="VERSION", help="serve this version too")
+    unload = _verb(verbs, "unload", "unload a model, or one version of it")
+    unload.add_argument("model", metavar="NAME[@VERSION]", help="the model's name")
+    label = _verb(verbs, "label", "move a label to a version that is loaded")
+    label.add_argument("model", metavar="NAME", help="the model's name")
+    label.add_argument("label", metavar="LABEL[=VERSION]", help="a label, without a version to take it away")
+    apply = _verb(verbs, "apply", "serve what a watch has found and only planned")
+    apply.add_argument("model", metavar="NAME", help="the model's name")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Asks and prints. Raises the failure that the server answers with, or NotReady where none runs there."""
+    verb = arguments.verb
+    if verb in {"status", "versions"}:
+        answer = ask(arguments.port, {"do": "status"})
+        models = answer["models"]
+        if verb == "versions":
+            models = [model for model in models if model["name"] == arguments.model]
+            if not models:
+                served = ", ".join(model["name"] for model in answer["models"])
+                print(f"turnout: there is no model {arguments.model!r}; there is {served}", file=sys.stderr)
+                return 1
+        print(json.dumps(answer, indent=2) if getattr(arguments, "json", False) else table(models))
+        return 0
+    print(_told(verb, ask(arguments.port, _question(verb, arguments))))
+    return 0
+
+
+def ask(port: int, question: dict[str, Any]) -> Any:
+    """What the server on that HTTP port answers."""
+    path = socket_path(port)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_PATIENCE)
+        try:
+            sock.connect(str(path))
+            sock.sendall(json.dumps(question).encode() + b"\n")
+            found = json.loads(sock.makefile("rb").readline() or b"null")
+        except OSError:
+            found = None
+    if found is None:
+        raise NotReady(f"no server of yours runs on HTTP port {port}; --port names another")
+    if "failed" in found:
+        raise failure_of(found)
+    return found["answer"]
+
+
+def table(models: list[dict[str, Any]]) -> str:
+    """The models with their versions, for a person."""
+    rows = [("MODEL", "VERSION", "STATE", "FORMAT", "WORKERS", "MEMORY", "DIGEST", "ENVIRONMENT", "")]
+    for model in models:
+        labels: dict[str, list[str]] = {}
+        for label, version in model["labels"].items():
+            labels.setdefault(version, []).append(label)
+        for version in model["versions"]:
+            workers = version["workers"]
+            ready = sum(worker["state"] == "READY" for worker in workers)
+            memory = sum(worker["memory_bytes"] for worker in workers)
+            marks = ["default"] if version["version"] == model["default"] else []
+            notes = [*marks, *labels.get(version["version"], []), version["self_test"], version["reason"]]
+            rows.append(
+                (
+                    model["name"],
+                    version["version"],
+                    version["state"],
+                    version["format"],
+                    f"{ready}/{len(workers)}" if workers else version["place"],
+                    f"{memory / 2**20:.0f} MiB" if memory else "",
+                    version["digest"].removeprefix("sha256:")[:12],
+                    version["environment"].removeprefix("sha256:")[:12],
+                    "; ".join(note for note in notes if note),
+                )
+            )
+        if not model["versions"]:
+            rows.append((model["name"], "", "NOT SERVED", "", "", "", "", "", model["problem"]))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    lines = [_line(row, widths) for row in rows]
+    for model in models:
+        watch = model.get("watch", {})
+        if model["problem"] and model["versions"]:
+            away = watch.get("unreachable_seconds", 0.0)
+            lines.append(f"{model['name']}: its source has not answered for {away:.0f} s: {model['problem']}")
+        if watch.get("pending"):
+            lines.append(f"{model['name']}: planned: {', '.join(watch['pending'])}; `turnout apply {model['name']}`")
+    return "\n".join(lines)
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
+
+
+def _question(verb: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    if verb == "load":
+        name, _, artifact = arguments.model.partition("=")
+        return {"do": verb, "model": name, "artifact": artifact, "version": arguments.version or ""}
+    if verb == "unload":
+        name, _, version = arguments.model.partition("@")
+        return {"do": verb, "model": name, "version": version}
+    if verb == "label":
+        label, _, version = arguments.label.partition("=")
+        return {"do": verb, "model": arguments.model, "label": label, "version": version}
+    return {"do": verb, "model": arguments.model}
+
+
+def _told(verb: str, answer: dict[str, Any]) -> str:
+    name = answer["model"]
+    if verb == "load":
+        return f"{name}: serves {', '.join(answer['versions'])}; {answer['default']} by default"
+    if verb == "unload":
+        return "\n".join(f"{name}@{version}: {receipt}" for version, receipt in answer["unloaded"].items())
+    if verb == "label":
+        return (
+            f"{name}: {', '.join(f'{label}={version}' for label, version in answer['labels'].items()) or 'no labels'}"
+        )
+    return f"{name}: {'serves ' + answer['default'] if answer['changed'] else 'nothing was planned'}"
+
+
+def _verb(verbs: Any, name: str, meaning: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "--port", type=int, default=8080, metavar="N", help="the HTTP port of the server that is meant (default 8080)"
+    )
+    return parser

@@ -1,0 +1,193 @@
+"""The model repository API of the Open Inference Protocol at a running server: index, load and unload.
+
+The controller knows and acts; a router carries questions to it and answers back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from itertools import count
+from typing import Any
+
+from turnout.core import errors
+from turnout.core.errors import Failure, InvalidInput, NotReady, Unsupported
+from turnout.core.servable import Serving
+from turnout.protocols.grpc import GrpcMethod
+from turnout.protocols.grpc_messages import message_class, parse
+from turnout.protocols.http import JSON, HttpRequest, HttpResponse, Route
+from turnout.runtime.wire import Message, Wire
+
+_PATIENCE = 600.0
+_SERVICE = "/inference.GRPCInferenceService/"
+#: The states of the protocol; a version that is kept loaded answers nobody.
+_STATES = {"PREPARING": "LOADING", "LOADING": "LOADING", "READY": "READY", "DRAINING": "UNLOADING"}
+
+
+class Repository:
+    """Three REST routes and three gRPC methods. Loading and unloading is refused unless the operator allowed it."""
+
+    def __init__(self, wire: Wire, *, control: bool) -> None:
+        self._wire = wire
+        self._control = control
+        self._numbers = count(1)
+        self._waiting: dict[int, asyncio.Future[Message]] = {}
+
+    def obey(self, message: Message) -> None:
+        """Takes what the controller answers."""
+        waiter = self._waiting.get(message["id"])
+        if waiter is not None and not waiter.done():
+            waiter.set_result(message["answer"])
+
+    def routes(self) -> tuple[Route, ...]:
+        """The paths of the extension."""
+        model = "/v2/repository/models/{name}"
+        return (
+            Route("POST", "/v2/repository/index", answer=self.index, summary="Every version with its state"),
+            Route(
+                "POST", f"{model}/load", answer=self.load, summary="Load a model, or look anew at what there is of it"
+            ),
+            Route("POST", f"{model}/unload", answer=self.unload, summary="Unload a model"),
+        )
+
+    def methods(self) -> tuple[GrpcMethod, ...]:
+        """The same over gRPC."""
+        return (
+            GrpcMethod(f"{_SERVICE}RepositoryIndex", stream=self._grpc_index),
+            GrpcMethod(f"{_SERVICE}RepositoryModelLoad", stream=self._grpc_load),
+            GrpcMethod(f"{_SERVICE}RepositoryModelUnload", stream=self._grpc_unload),
+        )
+
+    async def index(self, http: HttpRequest, serving: Serving, name: str, version: str) -> HttpResponse:
+        """The body may be empty; `{"ready": true}` leaves out what is not ready."""
+        wanted = _object(http.body).get("ready", False)
+        if not isinstance(wanted, bool):
+            raise InvalidInput("must be true or false", field="ready", got=json.dumps(wanted)[:60])
+        return _respond([_without_empty(entry) for entry in await self._entries(only_ready=wanted)])
+
+    async def load(self, http: HttpRequest, serving: Serving, name: str, version: str) -> HttpResponse:
+        """Loads what the model's artifact holds now; `{"parameters": {"artifact": ..., "version": ...}}` says more."""
+        await self._change("load", name, _object(http.body).get("parameters"))
+        return _respond({})
+
+    async def unload(self, http: HttpRequest, serving: Serving, name: str, version: str) -> HttpResponse:
+        """Unloads all versions, or the one that `{"parameters": {"version": ...}}` names."""
+        await self._change("unload", name, _object(http.body).get("parameters"))
+        return _respond({})
+
+    async def _entries(self, *, only_ready: bool) -> list[dict[str, str]]:
+        status = await self._ask({"do": "status"})
+        found = []
+        for model in status["models"]:
+            for version in model["versions"]:
+                state = _STATES.get(version["state"], "UNAVAILABLE")
+                reason = version["reason"] if state != "READY" else ""
+                found.append({"name": model["name"], "version": version["version"], "state": state, "reason": reason})
+            there = {entry["version"] for entry in found if entry["name"] == model["name"]}
+            for number, receipt in model.get("unloaded", {}).items():
+                if number not in there:
+                    gone = {"name": model["name"], "version": number, "state": "UNAVAILABLE", "reason": receipt}
+                    found.append(gone)
+            if not model["versions"] and not model.get("unloaded"):
+                found.append({"name": model["name"], "version": "", "state": "UNAVAILABLE", "reason": model["problem"]})
+        return [entry for entry in found if not only_ready or entry["state"] == "READY"]
+
+    async def _change(self, what: str, name: str, parameters: Any) -> None:
+        if not self._control:
+            raise Unsupported(
+                f"failed to {what} {name!r}: this server does not let its callers load or unload models "
+                f"(`turnout serve --model-control` allows it; `turnout {what}` works beside the server)"
+            )
+        parameters = parameters or {}
+        if not isinstance(parameters, dict):
+            raise InvalidInput("must be an object", field="parameters", got=json.dumps(parameters)[:60])
+        # unload_dependents: there are no ensembles here whose parts could be unloaded
+        allowed = {"artifact", "version"} if what == "load" else {"version", "unload_dependents"}
+        if unknown := sorted(set(parameters) - allowed):
+            raise InvalidInput(
+                "not offered here", field=f"parameters.{unknown[0]}", expected=" or ".join(sorted(allowed))
+            )
+        said = {key: str(value) for key, value in parameters.items() if key in {"artifact", "version"}}
+        await self._ask({"do": what, "model": name, **said})
+
+    async def _ask(self, question: Message) -> Any:
+        number = next(self._numbers)
+        waiter = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._wire.send({"event": "ask", "id": number, "question": question})
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                found = await waiter
+        except TimeoutError:
+            raise NotReady("the server has not finished that yet; ask the index how far it is") from None
+        finally:
+            del self._waiting[number]
+        if "failed" in found:
+            raise failure_of(found)
+        return found["answer"]
+
+    async def _grpc_index(self, messages: AsyncIterator[bytes], serving: Serving) -> AsyncIterator[bytes]:
+        request = parse(message_class("inference.RepositoryIndexRequest"), await anext(messages))
+        if request.repository_name:
+            raise Unsupported("repository_name: there is one repository, and it has no name; leave the field empty")
+        response = message_class("inference.RepositoryIndexResponse")()
+        for entry in await self._entries(only_ready=request.ready):
+            response.models.add(**entry)
+        yield response.SerializeToString()
+
+    async def _grpc_load(self, messages: AsyncIterator[bytes], serving: Serving) -> AsyncIterator[bytes]:
+        request = parse(message_class("inference.RepositoryModelLoadRequest"), await anext(messages))
+        await self._change("load", _model_of(request), _parameters(request))
+        yield message_class("inference.RepositoryModelLoadResponse")().SerializeToString()
+
+    async def _grpc_unload(self, messages: AsyncIterator[bytes], serving: Serving) -> AsyncIterator[bytes]:
+        request = parse(message_class("inference.RepositoryModelUnloadRequest"), await anext(messages))
+        await self._change("unload", _model_of(request), _parameters(request))
+        yield message_class("inference.RepositoryModelUnloadResponse")().SerializeToString()
+
+
+def failure_of(found: Message) -> Failure:
+    """The failure that travelled as JSON."""
+    kind = getattr(errors, str(found["failed"]), None)
+    if kind is InvalidInput or not (isinstance(kind, type) and issubclass(kind, Failure)):
+        return InvalidInput(found["message"])
+    failure: Failure = kind(found["message"])
+    return failure
+
+
+def _model_of(request: Any) -> str:
+    # KServe's clients put the model's name where Triton's put the repository's.
+    name: str = request.model_name or request.repository_name
+    if not name:
+        raise InvalidInput("missing", field="model_name", expected="the name of a model")
+    return name
+
+
+def _parameters(request: Any) -> dict[str, Any]:
+    found = {}
+    for key, value in getattr(request, "parameters", {}).items():
+        which = value.WhichOneof("parameter_choice")
+        found[key] = getattr(value, which) if which else ""
+    return found
+
+
+def _object(body: bytes | bytearray | memoryview) -> dict[str, Any]:
+    if not len(body):
+        return {}
+    try:
+        found = json.loads(bytes(body))
+    except ValueError as problem:
+        raise InvalidInput(f"not JSON: {problem}", field="body", expected="a JSON object, or nothing") from None
+    if not isinstance(found, dict):
+        raise InvalidInput(
+            "not an object", field="body", expected="a JSON object, or nothing", got=json.dumps(found)[:60]
+        )
+    return found
+
+
+def _without_empty(entry: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in entry.items() if value}
+
+
+def _respond(value: Any) -> HttpResponse:
+    return HttpResponse(200, JSON, json.dumps(value).encode())
