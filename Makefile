@@ -11,7 +11,7 @@ GROUPS := test lint build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-torch test-clients test-oracles lint fix docs bench lock clean
+.PHONY: help install demo test test-slow test-registry test-torch test-clients test-oracles lint fix docs bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -40,6 +40,9 @@ test: install ## every test that needs nothing but .venv
 
 test-slow: install ## the tests that take their time
 	$(call optional,$(BIN)/pytest -m slow)
+
+test-registry: install ## models out of a real MLflow server, S3 and an OCI registry
+	$(call optional,$(BIN)/pytest -m registry)
 
 test-torch: $(TORCH_VENV)/.installed ## the PyTorch format, in an environment of its own
 	$(call optional,$(TORCH_VENV)/bin/pytest -m torch)

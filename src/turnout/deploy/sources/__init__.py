@@ -6,7 +6,9 @@ import re
 
 from turnout.core.errors import SourceFailed
 from turnout.deploy.sources.file import FileSource
+from turnout.deploy.sources.huggingface import HuggingFace
 from turnout.deploy.sources.object_store import ObjectStoreSource
+from turnout.deploy.sources.oci import Oci
 from turnout.deploy.sources.source import Source
 
 #: Every kind of place. Importing one costs nothing: the library of an extra is imported when it is first used.
@@ -15,6 +17,8 @@ SOURCES: tuple[Source, ...] = (
     ObjectStoreSource("s3"),
     ObjectStoreSource("gs"),
     ObjectStoreSource("az"),
+    Oci(),
+    HuggingFace(),
 )
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 #: `models:Churn` and `python:model.py:Churn` are code, although `models:/churn/3` is a URI.

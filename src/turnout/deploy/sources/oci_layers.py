@@ -1,0 +1,218 @@
+"""The layers of an OCI artifact or image become files: by their titles, or out of the archives they are."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from turnout.core.errors import SourceFailed
+from turnout.deploy.sources.download import too_large
+from turnout.deploy.sources.manifest import MAX_FILES, check_name
+
+_TITLES = ("org.opencontainers.image.title", "org.cncf.model.filepath", "org.cnai.model.filepath")
+_UNPACK = "io.deis.oras.content.unpack"
+_TAR = re.compile(r"[.+]tar([.+](gzip|zstd))?$")
+_IMAGE_CONFIGS = frozenset(
+    {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
+)
+#: Layers of model packages that are no part of what is served.
+_NOT_SERVED = re.compile(r"\.dataset\.")
+#: Where an image keeps its model (KServe's ModelCar).
+MODELS = "models"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_OPAQUE = ".wh..wh..opq"
+_WHITEOUT = ".wh."
+_CHUNK_BYTES = 1 << 20
+_ARCHIVE_BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, gzip.BadGzipFile, UnicodeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One blob: digest and bytes. title: the file it is. archive: "tar" or "gzip" where it is to be unpacked."""
+
+    digest: str
+    size: int
+    title: str = ""
+    archive: str = ""
+
+
+def layers_of(manifest: Mapping[str, Any], named: str) -> tuple[list[Layer], bool]:
+    """The layers that hold the model, in order, and whether it is an image, whose `/models` counts.
+
+    named: what messages call it. Raises SourceFailed for what cannot be read.
+    """
+    config = manifest.get("config")
+    kind = config.get("mediaType", "") if isinstance(config, dict) else ""
+    found = manifest.get("layers")
+    entries = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    titled = bool(entries) and all(_title(one) for one in entries)
+    is_image = kind in _IMAGE_CONFIGS and not titled
+    served = [one for one in entries if is_image or not _NOT_SERVED.search(str(one.get("mediaType", "")))]
+    layers = [_layer(one, named, is_image=is_image) for one in served]
+    if not layers:
+        raise SourceFailed(f"{named} has no layers, so it holds no model")
+    return layers, is_image
+
+
+def only_file(layers: Sequence[Layer]) -> str:
+    """The name of the only file there is; "" where there are several, or archives."""
+    return layers[0].title if len(layers) == 1 and not layers[0].archive else ""
+
+
+def _title(entry: Mapping[str, Any]) -> str:
+    notes = entry.get("annotations")
+    if not isinstance(notes, dict):
+        return ""
+    return next((str(notes[key]) for key in _TITLES if notes.get(key)), "")
+
+
+def _layer(entry: Mapping[str, Any], named: str, *, is_image: bool) -> Layer:
+    kind, digest, size = str(entry.get("mediaType", "")), str(entry.get("digest", "")), entry.get("size")
+    if not _DIGEST.fullmatch(digest) or not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise SourceFailed(f"{named} has a layer without a sha256 digest or a size")
+    if entry.get("urls") and "foreign" in kind:
+        raise SourceFailed(f"{named} has a layer that is kept elsewhere ({kind}), which is not followed")
+    title, notes = _title(entry), entry.get("annotations") or {}
+    archived = _TAR.search(kind)
+    # The common clients call every file a tar layer, so a title means a file, unless it says otherwise.
+    specific = archived is not None and "vnd.oci.image" not in kind and "vnd.docker" not in kind
+    if title and not is_image and notes.get(_UNPACK) != "true" and not specific:
+        return Layer(digest, size, title=title)
+    if archived is None:
+        raise SourceFailed(f"{named} has a layer of type {kind!r} without a title, so nobody knows which file it is")
+    if archived[2] == "zstd":
+        raise SourceFailed(f"{named} has a layer packed with zstd, which is not read; push it with gzip or unpacked")
+    return Layer(digest, size, archive="gzip" if archived[2] == "gzip" else "tar")
+
+
+class Unpacking:
+    """Unpacks archives into a directory, one after the other, the later ones over the earlier ones.
+
+    below: only what lies in this directory of the archives, without it ("" for everything). limit: bytes of all
+    files together. Members are files and directories: links, devices and names that lead out are refused.
+    """
+
+    def __init__(self, into: Path, named: str, below: str, limit: int) -> None:
+        self._into = into
+        self._named = named
+        self._below = f"{below}/" if below else ""
+        self._left = limit
+        self._limit = limit
+        self._count = 0
+        self.seen: set[str] = set()
+
+    def unpack(self, path: Path, archive: str) -> None:
+        """One archive. Raises SourceFailed for one that is damaged, hostile or too large."""
+        try:
+            with path.open("rb") as raw:
+                packed = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if archive == "gzip" else raw
+                with tarfile.open(fileobj=cast("IO[bytes]", _Guarded(packed)), mode="r:") as tar:
+                    for member in tar:
+                        self._count += 1
+                        if self._count > 10 * MAX_FILES:
+                            raise SourceFailed(f"{self._named} has absurdly many files")
+                        self._take(tar, member)
+        except _ARCHIVE_BROKEN as problem:
+            if isinstance(problem, OSError) and problem.errno:
+                raise  # the disk's matter, not the archive's
+            text = str(problem) or type(problem).__name__
+            raise SourceFailed(f"{self._named} has a layer that is no readable archive: {text[:200]}") from None
+
+    def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        name = member.name.removeprefix("./").strip("/")
+        if name in {"", "."}:
+            return
+        self.seen.add(name.split("/")[0][:80])
+        if not f"{name}/".startswith(self._below):
+            return
+        name = name[len(self._below) :]
+        if not name:
+            return
+        check_name(name)
+        last = name.rpartition("/")[2]
+        if self._below and last.startswith(_WHITEOUT):
+            self._remove(name, last)
+        elif member.isdir():
+            self._make_room(self._into / name, is_file=False)
+        elif member.isreg() and not member.issparse():
+            self._write(tar, member, name)
+        else:
+            kind = "a link" if member.islnk() or member.issym() else "neither a file nor a directory"
+            raise SourceFailed(f"{self._named}: {name[:200]!r} is {kind}; only files and directories are taken")
+
+    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> None:
+        source = tar.extractfile(member)
+        if source is None:
+            raise SourceFailed(f"{self._named}: {name[:200]!r} cannot be read")
+        place = self._into / name
+        self._make_room(place, is_file=True)
+        with place.open("xb") as file:
+            while chunk := source.read(_CHUNK_BYTES):
+                self._left -= len(chunk)
+                if self._left < 0:
+                    raise too_large(self._limit - self._left, self._limit)
+                file.write(chunk)
+
+    def _make_room(self, place: Path, *, is_file: bool) -> None:
+        """Directories for a file or a directory, over what an earlier layer has there."""
+        for part in reversed([one for one in place.parents if self._into in one.parents]):
+            if part.is_file():
+                part.unlink()
+        if is_file and place.is_dir():
+            _remove_tree(place)
+        elif place.is_file():
+            place.unlink()
+        (place.parent if is_file else place).mkdir(parents=True, exist_ok=True)
+
+    def _remove(self, name: str, last: str) -> None:
+        """What a later layer says is no longer there."""
+        parent = (self._into / name).parent
+        gone = parent if last == _OPAQUE else parent / last.removeprefix(_WHITEOUT)
+        if last != _OPAQUE:
+            check_name(last.removeprefix(_WHITEOUT))
+        if gone.is_dir():
+            _remove_tree(gone)
+        else:
+            gone.unlink(missing_ok=True)
+        if last == _OPAQUE:
+            gone.mkdir(parents=True, exist_ok=True)
+
+
+def _remove_tree(path: Path) -> None:
+    for one in sorted(_below(path), reverse=True):
+        if one.is_dir():
+            one.rmdir()
+        else:
+            one.unlink()
+    path.rmdir()
+
+
+def _below(path: Path) -> Iterator[Path]:
+    return path.rglob("*")
+
+
+class _Guarded:
+    """A file whose reads are small. An archive's extended headers are read whole, and may claim any size."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _CHUNK_BYTES:
+            raise ValueError("a header of the archive is absurdly large")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
