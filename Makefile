@@ -11,7 +11,7 @@ GROUPS := test lint build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-registry test-torch test-clients test-oracles lint fix docs bench lock clean
+.PHONY: help install demo test test-slow test-registry test-torch test-formats test-clients test-oracles lint fix docs bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -52,6 +52,9 @@ $(TORCH_VENV)/.installed: $(VENV)/.installed
 	@$(call install_into,$(TORCH_VENV))
 	$(TORCH_VENV)/bin/python -m pip install --disable-pip-version-check $(TORCH)
 	@touch $@
+
+test-formats: install ## the formats of heavy frameworks, in environments that Turnout builds
+	$(call optional,$(BIN)/pytest -m formats)
 
 test-clients: install ## clients of other projects against this server
 	$(call optional,$(BIN)/pytest -m clients)

@@ -25,7 +25,7 @@ from turnout.core.errors import Failure, FormatMismatch, LoadFailed
 from turnout.core.servable import Model
 from turnout.core.signature import Signature
 from turnout.core.tensors import DTYPES, Tensors, join_rows, slice_rows
-from turnout.formats import LoadOptions
+from turnout.formats import Artifact, LoadOptions
 
 #: Modules that recognising a file must not import.
 LIBRARIES = (
@@ -71,12 +71,15 @@ def check_format(
     split: Tolerance | None = None,
     wrong_suffix: str | None = None,
     damage: bool = True,
+    essential: Sequence[str] = (),
 ) -> Model:
     """Runs every check and gives the loaded model back. Raises AssertionError saying what does not hold.
 
     `rows` are at least two rows under the signature's names, `expected` the library's own outputs for them.
     `split` is how far a row alone may be from the same row in a batch (default: `tolerance`). `wrong_suffix` is
-    an ending that promises something else. `damage=False` leaves out broken copies (for code, not files).
+    an ending that promises something else. `damage=False` leaves out broken copies (for code, not files). Of an
+    artifact that is a directory, `essential` are the files without which it must not load, as paths inside it.
+    The suite needs numpy alone, so it runs in the library's own environment.
     """
     options = options or LoadOptions()
     check_recognised(path, format)
@@ -86,7 +89,10 @@ def check_format(
     if model.signature.batched:
         check_splits(model, rows, split or tolerance)
     check_threads(model, rows)
-    if damage:
+    place = Artifact.of(path).path
+    if damage and place is not None and place.is_dir():
+        check_broken_directory(path, options, essential)
+    elif damage:
         check_broken(Path(path), options)
     if wrong_suffix is not None:
         check_mislabelled(Path(path), wrong_suffix, options)
@@ -200,9 +206,10 @@ def check_broken(path: Path, options: LoadOptions, *, flips: int = 6) -> None:
     with tempfile.TemporaryDirectory() as place:
         files = {}
         for number, (what, content) in enumerate(copies.items()):
-            files[what] = Path(place) / str(number) / path.name
-            files[what].parent.mkdir()
-            files[what].write_bytes(content)
+            copy = Path(place) / str(number) / path.name
+            copy.parent.mkdir()
+            copy.write_bytes(content)
+            files[what] = str(copy)
         for what, outcome in _outcomes(files, options).items():
             refused = outcome.startswith("refused")
             allowed = refused or (what.startswith("bit") and outcome in {"loaded", "ended the process"})
@@ -211,14 +218,55 @@ def check_broken(path: Path, options: LoadOptions, *, flips: int = 6) -> None:
             assert allowed, f"{path.name} ({what}): {outcome}"
 
 
-def _outcomes(files: Mapping[str, Path], options: LoadOptions) -> dict[str, str]:
+def check_broken_directory(path: Path | str, options: LoadOptions, essential: Sequence[str]) -> None:
+    """Copies of a directory with one file gone, empty, cut or with a flipped bit are refused, or load.
+
+    Where the file is one of `essential`, they have to be refused; with a flipped bit they may load, or end the process.
+    """
+    artifact = Artifact.of(path)
+    source = artifact.file
+    names = sorted(str(file.relative_to(source)) for file in source.rglob("*") if file.is_file())
+    assert set(essential) <= set(names), f"{source.name} holds {', '.join(names)}"
+    fragment = f"#{artifact.fragment}" if artifact.fragment else ""
+    with tempfile.TemporaryDirectory() as place:
+        copies = {}
+        for number, (name, what) in enumerate((name, what) for name in names for what in _DAMAGES):
+            copy = Path(place) / str(number) / source.name
+            shutil.copytree(source, copy)
+            _damage(copy / name, what)
+            copies[f"{name} {what}"] = f"{copy}{fragment}"
+        for broken, outcome in _outcomes(copies, options).items():
+            name, _, what = broken.rpartition(" ")
+            allowed = (
+                {"loaded", "ended the process"} if what == "flipped" else set() if name in essential else {"loaded"}
+            )
+            assert outcome.startswith("refused") or outcome in allowed, f"{source.name} with {broken}: {outcome}"
+
+
+_DAMAGES = ("gone", "empty", "cut", "flipped")
+
+
+def _damage(file: Path, what: str) -> None:
+    data = bytearray(file.read_bytes())
+    if what == "gone":
+        file.unlink()
+        return
+    if what == "flipped" and data:
+        data[random.Random(len(data)).randrange(len(data))] ^= 4  # noqa: S311  the same flip each time
+    file.write_bytes(data if what == "flipped" else data[: len(data) // 2] if what == "cut" else b"")
+
+
+def _outcomes(files: Mapping[str, str], options: LoadOptions) -> dict[str, str]:
     """What loading each file does, in processes that go on where one ended."""
     program = (
-        "import sys\n"
+        "import json, sys\n"
         "from turnout import formats\n"
         "from turnout.core.errors import LoadFailed\n"
-        "options = formats.LoadOptions(trust_pickle=sys.argv[1] == 'True', format=sys.argv[2] or None)\n"
-        "for path in sys.argv[3:]:\n"
+        "from turnout.core.signature import Signature\n"
+        "said = json.loads(sys.argv[3])\n"
+        "options = formats.LoadOptions(trust_pickle=sys.argv[1] == 'True', format=sys.argv[2] or None,\n"
+        "    signature=Signature.from_json(said) if said else None)\n"
+        "for path in sys.argv[4:]:\n"
         "    try:\n"
         "        formats.load(path, options)\n"
         "        print('\\nOUTCOME loaded', flush=True)\n"
@@ -227,10 +275,11 @@ def _outcomes(files: Mapping[str, Path], options: LoadOptions) -> dict[str, str]
         "    except BaseException as problem:\n"
         "        print('\\nOUTCOME raised', type(problem).__name__, problem, flush=True)\n"
     )
+    said = json.dumps(options.signature.to_json() if options.signature is not None else None)
     outcomes: dict[str, str] = {}
     waiting: Sequence[str] = list(files)
     while waiting:
-        arguments = [str(options.trust_pickle), options.format or "", *(str(files[what]) for what in waiting)]
+        arguments = [str(options.trust_pickle), options.format or "", said, *(files[what] for what in waiting)]
         ended = subprocess.run(
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300, check=False
         )
