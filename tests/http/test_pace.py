@@ -61,3 +61,22 @@ def test_it_works_on_the_loop_that_serves() -> None:
         return Pace(asyncio.get_running_loop()).behind(5.0)
 
     assert asyncio.run(ask()) == 0.0
+
+
+def test_a_wait_that_is_known_is_judged_by_what_it_leaves() -> None:
+    one, _ = pace()
+    one.behind(1000.0)
+    assert not one.too_late(1000.0005, 0.05, known=True)
+    assert one.too_late(1000.0005, -0.01, known=True)
+    assert one.too_late(1000.004, 0.01, known=True)
+    assert not one.too_late(1000.0041, 0.05, known=True)
+
+
+def test_the_lag_is_forgotten_once_the_door_rests() -> None:
+    one, passes = pace()
+    for n in range(10):
+        one.behind(1000.0 + 0.001 * n)
+    passes.over()
+    one.behind(1000.010)
+    assert 0.009 < one.lag(1000.010) < 0.011
+    assert one.lag(1000.020) == 0.0

@@ -14,6 +14,8 @@ _IDLE = 0.002
 #: still has its pass, its batch and the pass of its answer before it; measured, more than this ends in late answers.
 _SHARE = 0.08
 _NEGLIGIBLE = 0.002
+#: How many passes as long as this one a request still has before it, where it is known what it has behind it.
+_PASSES = 3.0
 BUSY = "the server has more to do than it can answer within this deadline"
 
 
@@ -49,9 +51,18 @@ class Pace:
             self._began = now
         return now - self._began + self._behind
 
-    def too_late(self, now: float, left: float) -> bool:
-        """Whether a request read now, with `left` seconds to its deadline, had better be refused."""
+    def lag(self, now: float) -> float:
+        """Seconds that the last pass took; 0 where the door has been waiting for work since."""
+        return 0.0 if now - self._active > _IDLE else max(self._behind, now - self._began)
+
+    def too_late(self, now: float, left: float, *, known: bool = False) -> bool:
+        """Whether a request read now, with `left` seconds to its deadline, had better be refused.
+
+        `known`: how long it has waited so far is known, and taken off already.
+        """
         behind = self.behind(now)
+        if known:
+            return left < _PASSES * behind
         return behind > _NEGLIGIBLE and behind > _SHARE * left > 0.0
 
     def _over(self) -> None:

@@ -16,6 +16,7 @@ from turnout.entrypoints.call import Deadlines
 from turnout.entrypoints.http.connection import Connection
 from turnout.entrypoints.http.head import HeadReader
 from turnout.entrypoints.http.limits import HttpLimits
+from turnout.entrypoints.http.parking import Parking
 from turnout.entrypoints.http.routing import Routes
 from turnout.entrypoints.http.state import DoorState
 from turnout.entrypoints.pace import Pace
@@ -43,7 +44,9 @@ class HttpDoor:
         self.limits = limits or HttpLimits()
         self._loop = asyncio.get_running_loop()
         heads = HeadReader(Routes(protocols), self.limits, default_deadline)
-        self._state = DoorState(serving, observer, self.limits, heads, Deadlines(self._loop), Pace(self._loop))
+        pace = Pace(self._loop)
+        self._parking = Parking(self._loop, pace)
+        self._state = DoorState(serving, observer, self.limits, heads, Deadlines(self._loop), pace, self._parking)
         self._acceptors: list[Acceptor] = []
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -65,7 +68,7 @@ class HttpDoor:
 
     def listen_on(self, listening: socket.socket, *, tls: ssl.SSLContext | None = None) -> int:
         """Accepts from a socket that is bound already (another process may share it); returns its port."""
-        self._acceptors.append(Acceptor(listening, self.connection, tls))
+        self._acceptors.append(Acceptor(listening, self.connection, tls, crowded=self._crowded))
         return int(listening.getsockname()[1])
 
     def connection(self) -> Connection:
@@ -81,6 +84,7 @@ class HttpDoor:
         `Connection: close`. Idle ones are closed. How long this takes is bounded by the deadlines and limits.
         """
         self._state.draining = True
+        self._parking.empty()
         self._stop_listening()
         self._check_all()
         while self._connections:
@@ -108,6 +112,10 @@ class HttpDoor:
         """Whether there is room for one more connection."""
         self._connections.add(connection)
         return len(self._connections) <= self.limits.connections
+
+    def _crowded(self) -> bool:
+        """Whether those who are here already have more to ask than can be answered."""
+        return len(self._parking) > 0
 
     def _gone(self, connection: Connection) -> None:
         self._connections.discard(connection)

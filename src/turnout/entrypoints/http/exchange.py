@@ -14,6 +14,7 @@ from turnout.core.servable import Servable, ServedModel
 from turnout.entrypoints.call import Driven
 from turnout.entrypoints.http.compression import inflate
 from turnout.entrypoints.http.head import Head
+from turnout.entrypoints.http.parking import PARKED_SECONDS
 from turnout.entrypoints.http.responses import Parts, encode_any, encode_plain, refusal, with_retry_after
 from turnout.entrypoints.http.state import DoorState
 from turnout.entrypoints.pace import BUSY
@@ -23,6 +24,7 @@ from turnout.protocols.http import HttpRequest, HttpResponse, status_of
 _log = logging.getLogger("turnout")
 #: Bodies from this size on cost more to decode than the question whether they would be refused anyway.
 _DEAR_BYTES = 2048
+UNREAD = "too little of the deadline was left when the request was read: the server has more to do than it can answer"
 
 
 class ServerFailed(Failure):
@@ -39,19 +41,23 @@ class Line(Protocol):
     def ends_with(self, exchange: Exchange) -> bool: ...
 
 
-def turn_away(state: DoorState, head: Head, peer: str, size: int, now: float) -> bytes:
-    """The whole response to a request that the server has no time for, at a fraction of the price of any other."""
+def turn_away(state: DoorState, head: Head, peer: str, size: int, now: float, *, late: bool) -> bytes:
+    """The whole response to a request that the server has no time for, at a fraction of the price of any other.
+
+    `late`: it has waited unread for most of its deadline, or all of it.
+    """
     route = head.found.route  # type: ignore[union-attr]  # a head with a codec has found it
-    answer = state.busy.get(route)
+    answer = state.busy.get((route, late))
     if answer is None:
-        failure = QueueFull(BUSY, retry_after=1.0)
+        failure = DeadlineExceeded(UNREAD) if late else QueueFull(BUSY, retry_after=PARKED_SECONDS)
         http = HttpRequest(head.method, head.path, head.query, head.headers, b"")
         response = with_retry_after(route.codec.encode_failure(http, failure), failure)  # type: ignore[union-attr]
         parts, _ = encode_any(response, state.tail, state.limits)
-        answer = state.busy[route] = parts if isinstance(parts, bytes) else b"".join(parts)
+        answer = state.busy[route, late] = parts if isinstance(parts, bytes) else b"".join(parts)
+    code = Code.DEADLINE_EXCEEDED if late else Code.UNAVAILABLE
     state.observer.request(
         RequestRecord(
-            "", "", head.codec.name, Code.UNAVAILABLE, 0, 0.0, 0.0, 0.0, 0.0, monotonic() - now, 0,  # type: ignore[union-attr]
+            "", "", head.codec.name, code, 0, 0.0, 0.0, 0.0, 0.0, monotonic() - now, 0,  # type: ignore[union-attr]
             head.request_id, peer, size, len(answer),
         )
     )  # fmt: skip

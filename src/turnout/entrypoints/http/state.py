@@ -8,6 +8,7 @@ from turnout.core.servable import Serving
 from turnout.entrypoints.call import Deadlines
 from turnout.entrypoints.http.head import HeadReader
 from turnout.entrypoints.http.limits import HttpLimits
+from turnout.entrypoints.http.parking import Parking
 from turnout.entrypoints.pace import Pace
 from turnout.monitoring.record import Observer
 from turnout.protocols.http import Route
@@ -27,8 +28,9 @@ class DoorState:
     heads: HeadReader
     deadlines: Deadlines
     pace: Pace
+    parking: Parking
     tail: bytes = b"\r\n\r\n"
     draining: bool = False
-    #: The answers of a server that is too busy, by route, as bytes: made once per sweep.
-    busy: dict[Route, bytes] = field(default_factory=dict)
+    #: The answers of a server that is too busy, by route and whether the request was late: made once per sweep.
+    busy: dict[tuple[Route, bool], bytes] = field(default_factory=dict)
     partial_bytes: int = field(default=0)
