@@ -68,8 +68,8 @@ def test_a_wait_that_is_known_is_judged_by_what_it_leaves() -> None:
     one.behind(1000.0)
     assert not one.too_late(1000.0005, 0.05, known=True)
     assert one.too_late(1000.0005, -0.01, known=True)
-    assert one.too_late(1000.004, 0.01, known=True)
-    assert not one.too_late(1000.0041, 0.05, known=True)
+    assert one.too_late(1000.002, 0.005, known=True)
+    assert not one.too_late(1000.0021, 0.05, known=True)
 
 
 def test_the_lag_is_forgotten_once_the_door_rests() -> None:
