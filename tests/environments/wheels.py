@@ -14,14 +14,14 @@ def make_wheel(
     version: str = "1.0",
     *,
     requires: tuple[str, ...] = (),
-    licence: str = "MIT",
+    licence: str = "License-Expression: MIT",
     code: str = "",
 ) -> Path:
     """A pure wheel with one module that knows its version."""
     folder.mkdir(parents=True, exist_ok=True)
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\nLicense-Expression: {licence}\n"
+    metadata = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n{licence}\n"
     files = {
         f"{module}/__init__.py": code or f"__version__ = {version!r}\n",
         f"{info}/METADATA": metadata + "".join(f"Requires-Dist: {want}\n" for want in requires),

@@ -61,7 +61,8 @@ class Environment:
 
     digest: of requirements, Python and policy; its name on disk. python: the interpreter to start a worker with.
     packages: name to version, as installed. nbytes: on disk; shared_bytes: the part of it that hard links share
-    with the installer's cache or other environments. used: when it was last asked for, in seconds since the epoch.
+    with the installer's cache or other environments. built, used: when it was built and last asked for, in seconds
+    since the epoch. lines: the requirements as they were given.
     """
 
     digest: str
@@ -71,4 +72,6 @@ class Environment:
     packages: Mapping[str, str] = field(default_factory=dict)
     nbytes: int = 0
     shared_bytes: int = 0
+    built: float = 0.0
     used: float = 0.0
+    lines: tuple[str, ...] = ()

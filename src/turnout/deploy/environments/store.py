@@ -66,6 +66,16 @@ class Environments:
             raise EnvironmentFailed(f"the environment {environment.digest} was removed; ask for it again")
         return hold
 
+    def find(self, beginning: str) -> Environment:
+        """The one finished environment whose digest begins so. Raises EnvironmentFailed for none and for several."""
+        found = [one for one in self.entries() if beginning and one.digest.startswith(beginning)]
+        if len(found) != 1:
+            known = ", ".join(one.digest for one in found or self.entries()) or "none at all"
+            raise EnvironmentFailed(
+                f"{'several environments begin' if found else 'no environment begins'} with {beginning!r}: {known}"
+            )
+        return found[0]
+
     def entries(self) -> list[Environment]:
         """All finished environments, the one used last first."""
         found = (self._read(digest) for digest in self._digests())
@@ -171,7 +181,9 @@ class Environments:
                 facts["packages"],
                 facts["nbytes"],
                 facts["shared_bytes"],
+                self._mark(digest).stat().st_mtime,
                 path.stat().st_mtime,
+                tuple(facts["lines"]),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
