@@ -29,11 +29,12 @@ class ModelSpec:
     artifact: a path, a URI or a Python reference; a directory of version directories is a repository of versions.
     version: what the only version is called, where the artifact is no repository ("": what its registry calls it,
     or "1"). versions: which of a repository's. labels: names for versions, as pairs. environment: "auto" (what the
-    artifact brings), "none" (the server's own), a requirements file, an interpreter, or requirement lines. compile:
-    "off" or "auto" (a faster twin where it is proved equal). watch: seconds between looks at where it came from, 0 for
-    never; on_change: "apply" what is found there, or only "plan" it. swap: "availability" (load, then unload) or "resources"
-    (unload, then load). keep: how many replaced versions stay loaded for an instant return. place: "worker" (own
-    process) or "inline" (in the router: trusted models only). threads: for the model's own library, per replica.
+    artifact brings), "none" (the server's own), a requirements file, an interpreter, or requirement lines.
+    compile: "off" or "auto" (a faster twin where it is proved equal). watch: seconds between looks at where it came
+    from, 0 for never; on_change: "apply" what is found there, or only "plan" it. swap: "availability" (load, then
+    unload) or "resources" (unload, then load). keep: how many replaced versions stay loaded for an instant return.
+    place: "worker" (own process) or "inline" (in the router: trusted models only). threads: for the model's own
+    library, per replica.
     signature, example: paths of JSON files, where the artifact is silent.
     """
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,14 @@ from turnout.deploy.home import home
 from turnout.deploy.repository import stamp, versions_in
 from turnout.deploy.sources.source import Pinned, Source, SourceSettings
 from turnout.deploy.spec import ModelSpec
-from turnout.deploy.version import VersionSpec
+from turnout.deploy.version import VersionSpec, uid_of
 from turnout.formats.artifact import Artifact
 
 if TYPE_CHECKING:
     from turnout.deploy.environments.store import Environments
     from turnout.deploy.sources.cache import ArtifactCache, Fetched
 
+logger = logging.getLogger("turnout")
 #: Told what is being done, in a few words that a person reads.
 Tell = Callable[[str], None]
 
@@ -45,6 +47,7 @@ class Supply:
         self.settings = settings or SourceSettings()
         self._policy = policy or IndexPolicy()
         self._root = root or home()
+        self._held: dict[str, list[Callable[[], None]]] = {}
 
     @cached_property
     def cache(self) -> ArtifactCache:
@@ -60,11 +63,19 @@ class Supply:
 
         return Environments(self._root / "environments", self._policy)
 
-    def find(self, model: ModelSpec) -> list[Found]:
-        """The versions that a model's artifact stands for now, by its policy. Raises LoadFailed and its kinds."""
+    def find(self, model: ModelSpec, *, fresh: bool = False) -> list[Found]:
+        """The versions that a model's artifact stands for now, by its policy. Raises LoadFailed and its kinds.
+
+        Where nobody can be asked, what it last stood for; `fresh` refuses that.
+        """
         source = _source(model.artifact)
         if source is not None:
-            pinned = source.resolve(model.artifact, self.settings)
+            if fresh:
+                pinned = source.resolve(model.artifact, self.settings)
+            else:
+                pinned, stale = self.cache.resolve(model.artifact, self.settings)
+                if stale:
+                    logger.warning("%s: %s; serving %s, which was there last", model.name, stale, pinned.pinned)
             return [Found(model.version or pinned.version or "1", pinned.pinned, pinned=pinned)]
         artifact = Artifact.of(model.artifact)
         if artifact.is_reference or artifact.path is None:
@@ -79,17 +90,23 @@ class Supply:
         return [Found(name, stamp(versions[name]), str(versions[name])) for name in model.versions.choose(versions)]
 
     def local(self, uri: str, tell: Tell) -> str:
-        """The path of one artifact, fetched where it is a URI."""
-        source = _source(uri)
-        return uri if source is None else str(self._fetch(uri, tell).path)
+        """The path of one artifact, fetched where it is a URI; it stays while this process lives."""
+        return uri if _source(uri) is None else str(self._fetch(uri, tell).path)
+
+    def release(self, uid: str) -> None:
+        """Says that a version is not needed any more: what it has used may be evicted."""
+        for let_go in self._held.pop(uid, []):
+            let_go()
 
     def prepare(self, model: ModelSpec, found: Found, generation: int, tell: Tell) -> VersionSpec:
         """A version ready to be loaded. Raises LoadFailed and its kinds."""
         path, digest = found.path, ""
+        held = self._held.setdefault(uid_of(model.name, found.version, generation), [])
         if found.pinned is not None:
-            fetched = self._fetch(model.artifact, tell, found.pinned)
+            fetched = self._fetch(found.pinned.pinned, tell)
             path, digest = str(_inside(fetched.path, model)), fetched.digest
-        environment = self._environment(model, path, tell)
+            held.append(partial(self.cache.release, digest))
+        environment = self._environment(model, path, tell, held)
         python, name = environment or ("", "")
         if python and model.place == "inline":
             raise InvalidInput(
@@ -128,14 +145,16 @@ class Supply:
             return ""
         return manifest_of(artifact.path).digest
 
-    def _fetch(self, uri: str, tell: Tell, pinned: Pinned | None = None) -> Fetched:
+    def _fetch(self, uri: str, tell: Tell) -> Fetched:
         def progress(what: str, done: int, total: int) -> None:
             share = f" of {total / 2**20:.1f}" if total else ""
             tell(f"fetching {what}: {done / 2**20:.1f}{share} MiB")
 
         return self.cache.fetch(uri, self.settings, progress)
 
-    def _environment(self, model: ModelSpec, path: str, tell: Tell) -> tuple[str, str] | None:
+    def _environment(
+        self, model: ModelSpec, path: str, tell: Tell, held: list[Callable[[], None]]
+    ) -> tuple[str, str] | None:
         """The interpreter and the digest of a version's environment; None for the server's own."""
         said = model.environment
         if said == "none" or (said == "auto" and not Path(path).is_dir()):
@@ -149,6 +168,7 @@ class Supply:
         if requirements is None:
             return None
         built = self.environments.ensure(requirements, tell)
+        held.append(self.environments.hold(built).close)
         return str(built.python), built.digest
 
     def _compiled(self, model: ModelSpec, path: str, python: str, tell: Tell) -> str:

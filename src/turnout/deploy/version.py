@@ -9,6 +9,11 @@ from typing import Any
 from turnout.runtime.batch import BatchPolicy
 
 
+def uid_of(name: str, version: str, generation: int) -> str:
+    """What a version is called among everything that a server has ever served."""
+    return f"{name}@{version}~{generation}" if generation > 1 else f"{name}@{version}"
+
+
 @dataclass(frozen=True, slots=True)
 class VersionSpec:
     """A version with everything decided: its files are on this machine, and its environment is built.
@@ -39,8 +44,7 @@ class VersionSpec:
     @property
     def uid(self) -> str:
         """Its name among everything that this server has ever served."""
-        again = f"~{self.generation}" if self.generation > 1 else ""
-        return f"{self.name}@{self.version}{again}"
+        return uid_of(self.name, self.version, self.generation)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -18,7 +18,7 @@ from turnout.deploy.routers import Routers
 from turnout.deploy.spec import ModelSpec
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.threads import in_thread
-from turnout.deploy.version import VersionSpec
+from turnout.deploy.version import VersionSpec, uid_of
 from turnout.deploy.workers import Worker, Workers
 
 logger = logging.getLogger("turnout")
@@ -176,8 +176,7 @@ class Versions:
         name = managed.spec.name
         generation = managed.generations.get(found.version, 0) + 1
         managed.generations[found.version] = generation
-        again = f"~{generation}" if generation > 1 else ""
-        version = Version(f"{name}@{found.version}{again}", name, found, generation)
+        version = Version(uid_of(name, found.version, generation), name, found, generation)
         managed.versions[version.uid] = version
         managed.gone.pop(found.version, None)
         spec = managed.spec
@@ -222,6 +221,7 @@ class Versions:
 
         def ended() -> None:
             del managed.versions[version.uid]
+            self._supply.release(version.uid)
             receipt = f"unloaded; {before / 2**20:.1f} MiB given back" if before else "unloaded"
             if was is not Phase.FAILED:
                 logger.info("%s@%s is %s", version.model, version.found.version, receipt)

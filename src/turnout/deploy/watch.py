@@ -62,7 +62,7 @@ class Watch:
         while True:
             await asyncio.sleep(delay(self.spec.watch, self.look.failures))
             try:
-                found = await in_thread(self._loop, lambda: self._supply.find(self.spec))
+                found = await in_thread(self._loop, lambda: self._supply.find(self.spec, fresh=True))
             except Failure as failure:
                 self._trouble(failure.message)
             except Exception as problem:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import turnout
 from turnout.core.errors import Failure
 from turnout.entrypoints import control
-from turnout.entrypoints.supplies import source_words
+from turnout.entrypoints.supplies import package_words, source_words
 
 _EPILOG = """\
 examples:
@@ -172,6 +172,7 @@ def _serve_words(parser: argparse.ArgumentParser) -> None:
     _model_words(parser)
     _version_words(parser)
     source_words(parser)
+    package_words(parser)
 
 
 def _version_words(parser: argparse.ArgumentParser) -> None:
@@ -244,6 +245,7 @@ def _predict_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FILE", help="write .json, .jsonl or .csv there instead of JSON lines on standard output"
     )
+    source_words(parser)
     _model_words(parser)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors
 from turnout.deploy.load import load_options
 from turnout.entrypoints.library import LoadedModel, open_model
+from turnout.entrypoints.progress import Progress
 from turnout.entrypoints.rows import match, read_rows, to_records
+from turnout.entrypoints.supplies import supply_of
 from turnout.formats.examples import tensors_of
 from turnout.protocols import examples
 from turnout.protocols.http import JSON, HttpRequest
@@ -37,7 +40,9 @@ def predict(arguments: argparse.Namespace) -> int:
         signature=arguments.signature,
         example=arguments.example,
     )
-    model = open_model(arguments.model, options)
+    progress = Progress()
+    model = open_model(arguments.model, options, supply_of(arguments), partial(progress, arguments.model))
+    progress.end()
     text, count = _written(model, _predicted(model, arguments.input), suffix)
     if arguments.output:
         try:

@@ -15,8 +15,8 @@ _REGISTRY = re.compile(r"(?:models|runs|oci|hf):/*(?P<rest>.+)")
 
 
 def source_words(parser: argparse.ArgumentParser) -> None:
-    """Where artifacts and packages may come from."""
-    group = parser.add_argument_group("from where artifacts and packages may come")
+    """From where artifacts may come."""
+    group = parser.add_argument_group("from where artifacts may come")
     group.add_argument("--allow-https", action="store_true", help="allow artifacts from any public https address")
     group.add_argument(
         "--allow-host",
@@ -25,6 +25,12 @@ def source_words(parser: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="allow https artifacts from this host; again for more",
     )
+    group.add_argument("--offline", action="store_true", help="ask nobody: use what was fetched or built before")
+
+
+def package_words(parser: argparse.ArgumentParser) -> None:
+    """From where the packages of environments may come."""
+    group = parser.add_argument_group("from where the packages of environments may come")
     group.add_argument(
         "--index-url",
         action="append",
@@ -40,7 +46,6 @@ def source_words(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="a folder of wheels for environments; again for more",
     )
-    group.add_argument("--offline", action="store_true", help="ask no package index at all")
     group.add_argument(
         "--source-builds", action="store_true", help="allow packages that run code when they are installed"
     )
@@ -49,7 +54,11 @@ def source_words(parser: argparse.ArgumentParser) -> None:
 
 def supply_of(arguments: argparse.Namespace) -> Supply:
     """The Supply of parsed words."""
-    settings = SourceSettings(allow_https=arguments.allow_https, allowed_hosts=tuple(arguments.allow_host))
+    settings = SourceSettings(
+        allow_https=arguments.allow_https, allowed_hosts=tuple(arguments.allow_host), offline=arguments.offline
+    )
+    if "index_url" not in arguments:
+        return Supply(settings)
     policy = IndexPolicy(
         index_urls=tuple(arguments.index_url),
         public=not arguments.no_public_index,

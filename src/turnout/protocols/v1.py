@@ -213,7 +213,7 @@ class V1Rest:
     def routes(self) -> tuple[Route, ...]:
         """Every path of the protocol that this server answers."""
         routes: list[Route] = []
-        for path, of in (("/v1/models/{name}", "a model"), ("/v1/models/{name}/versions/{version}", "a version")):
+        for path, of in v1_status.SUBJECTS:
             routes.append(
                 Route("POST", f"{path}:predict", codec=self._predict, summary=f"Predict with {of} (KServe v1)")
             )

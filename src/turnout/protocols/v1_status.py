@@ -76,12 +76,18 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     }
 
 
+#: What a path may name. A label stands where a version does: the two never look alike.
+SUBJECTS = (
+    ("/v1/models/{name}", "a model"),
+    ("/v1/models/{name}/versions/{version}", "a version"),
+    ("/v1/models/{name}/labels/{version}", "a labelled version"),
+)
+
+
 def routes() -> tuple[Route, ...]:
     """The paths of this file."""
     return (
         Route("GET", "/v1/models", answer=models, summary="The served models"),
-        Route("GET", "/v1/models/{name}", answer=status, summary="A model's state"),
-        Route("GET", "/v1/models/{name}/versions/{version}", answer=status, summary="A version's state"),
-        Route("GET", "/v1/models/{name}/metadata", answer=metadata, summary="A model's signature"),
-        Route("GET", "/v1/models/{name}/versions/{version}/metadata", answer=metadata, summary="A version's signature"),
+        *(Route("GET", path, answer=status, summary=f"The state of {of}") for path, of in SUBJECTS),
+        *(Route("GET", f"{path}/metadata", answer=metadata, summary=f"The signature of {of}") for path, of in SUBJECTS),
     )
