@@ -17,6 +17,7 @@ SOURCE = Path(turnout.__file__).parent
 MODEL_LIBRARIES = {
     *("catboost", "jax", "joblib", "keras", "lightgbm", "onnx", "onnxruntime", "pandas", "safetensors"),
     *("scipy", "skl2onnx", "sklearn", "skops", "tensorflow", "torch", "transformers", "xgboost"),
+    *("h2o", "jpype", "mxnet", "openvino", "pypmml", "pyspark", "statsmodels", "treelite", "tvm"),
 }
 #: Of extras too, but no code of a model: a table in Arrow's form is data.
 OPTIONAL = {*MODEL_LIBRARIES, "pyarrow"}

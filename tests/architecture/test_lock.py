@@ -52,7 +52,8 @@ def test_the_frameworks_that_are_not_locked_are_pinned_where_they_are_tested() -
     extras = PROJECT["project"]["optional-dependencies"]
     for text in chain(*(extras[name] for name in set(extras) - locked_extras())):
         requirement = Requirement(text)
-        versions = [*pinned.get(requirement.name, ()), *LOCKED.get(canonicalize_name(requirement.name), ())]
+        name = canonicalize_name(requirement.name)
+        versions = pinned.get(name) or LOCKED.get(name)
         assert versions, f"{text} is pinned in no tests/heavy/environments/*.txt"
         assert all(version in requirement.specifier for version in versions), f"{text} is pinned at {versions}"
 

@@ -11,22 +11,32 @@ from turnout.core.errors import FormatMismatch, FormatUnknown, LoadFailed
 from turnout.core.servable import Model
 from turnout.formats.artifact import Artifact, Format, LoadOptions
 from turnout.formats.catboost import CatBoost
+from turnout.formats.compiled import CompiledFormat
+from turnout.formats.h2o import H2O
 from turnout.formats.jax_export import JaxExport
 from turnout.formats.keras import Keras
 from turnout.formats.lightgbm import LightGBM
+from turnout.formats.mxnet import MXNet
 from turnout.formats.onnx import Onnx
+from turnout.formats.openvino import OpenVINO
+from turnout.formats.pmml import PMML
 from turnout.formats.python import Python
 from turnout.formats.safetensors import Safetensors
 from turnout.formats.selection import describe_content, select_file
 from turnout.formats.sklearn import Sklearn
+from turnout.formats.spark import Spark
+from turnout.formats.statsmodels import Statsmodels
 from turnout.formats.tensorflow import TensorFlow
 from turnout.formats.torch import Torch
 from turnout.formats.transformers import Transformers
+from turnout.formats.treelite import Treelite
+from turnout.formats.tvm import TVM
 from turnout.formats.xgboost import XGBoost
 
 __all__ = ["FORMATS", "Artifact", "Format", "LoadOptions", "detect", "load"]
 
 FORMATS: list[Format] = [
+    CompiledFormat(lambda artifact, options: load(artifact, options)),
     Onnx(),
     Sklearn(),
     XGBoost(),
@@ -38,6 +48,14 @@ FORMATS: list[Format] = [
     JaxExport(),
     Safetensors(),
     Transformers(),
+    TVM(),
+    MXNet(),
+    OpenVINO(),
+    Treelite(),
+    Statsmodels(),
+    H2O(),
+    PMML(),
+    Spark(),
     Python(),
 ]
 
