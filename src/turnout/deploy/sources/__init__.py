@@ -6,6 +6,8 @@ import re
 
 from turnout.core.errors import SourceFailed
 from turnout.deploy.sources.file import FileSource
+from turnout.deploy.sources.git import GitSource
+from turnout.deploy.sources.https import HttpsSource
 from turnout.deploy.sources.huggingface import HuggingFace
 from turnout.deploy.sources.object_store import ObjectStoreSource
 from turnout.deploy.sources.oci import Oci
@@ -14,6 +16,8 @@ from turnout.deploy.sources.source import Source
 #: Every kind of place. Importing one costs nothing: the library of an extra is imported when it is first used.
 SOURCES: tuple[Source, ...] = (
     FileSource(),
+    HttpsSource(),
+    GitSource(),
     ObjectStoreSource("s3"),
     ObjectStoreSource("gs"),
     ObjectStoreSource("az"),

@@ -162,7 +162,7 @@ class ArtifactDisk:
                 used = 0.0
             if is_free := lock.take(wait=False):
                 lock.release()
-            nbytes = manifest.nbytes or _size(directory)
+            nbytes = manifest.nbytes or tree_size(directory)
             uri, pinned, file = (str(about.get(name, "")) for name in ("uri", "pinned", "file"))
             count = len(manifest.files)
             yield Entry(digest, directory / "files", uri, pinned, file, nbytes, count, used, in_use=not is_free)
@@ -197,9 +197,9 @@ class ArtifactDisk:
         """
         self.sweep()
         entries = sorted(self.entries(), key=lambda entry: entry.used)
-        partials = {path: _size(path) for path in self._partial.iterdir() if path.name != keep}
+        partials = {path: tree_size(path) for path in self._partial.iterdir() if path.name != keep}
         total = sum(entry.nbytes for entry in entries) + sum(partials.values())
-        own = _size(self._partial / keep) if keep else 0
+        own = tree_size(self._partial / keep) if keep else 0
 
         def lacking() -> bool:
             free = shutil.disk_usage(self.root).free
@@ -287,7 +287,7 @@ def _sync(path: Path, mode: int | None = None) -> None:
         os.close(file)
 
 
-def _size(path: Path) -> int:
+def tree_size(path: Path) -> int:
     """Bytes that a directory takes on disk; 0 for none."""
     total = 0
     for directory, _, names in os.walk(path):
