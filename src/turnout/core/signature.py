@@ -11,6 +11,9 @@ import numpy as np
 from turnout.core.errors import InvalidInput, InvalidOutput
 from turnout.core.tensors import DTYPES, Array, Tensors, dtype_name
 
+#: How the names of inputs begin that are parameters of a whole request, not rows: all optional, never batched.
+PARAMETERS = "params."
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
@@ -84,6 +87,8 @@ class Signature:
     `lenient`: the names and types were chosen by the format, not declared by the artifact (scikit-learn,
     XGBoost ...); a single input may then come under any name and in any numeric type that fits.
     `source`: where the signature comes from: "artifact", "example" or "user".
+    `form`: what the model's own library answers with, for protocols that repeat it: "table" (the outputs are columns
+    of a data frame, also where there is one), "names" (arrays by name, also where there is one), "" (one bare array).
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -91,6 +96,7 @@ class Signature:
     batched: bool = True
     lenient: bool = False
     source: str = "artifact"
+    form: str = ""
     #: The data types that occur among the outputs.
     output_types: frozenset[str] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)
@@ -115,6 +121,7 @@ class Signature:
             "batched": self.batched,
             "lenient": self.lenient,
             "source": self.source,
+            "form": self.form,
         }
 
     @classmethod
@@ -126,6 +133,7 @@ class Signature:
             found.get("batched", True),
             found.get("lenient", False),
             found.get("source", "user"),
+            found.get("form", ""),
         )
 
     @property

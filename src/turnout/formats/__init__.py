@@ -16,6 +16,7 @@ from turnout.formats.h2o import H2O
 from turnout.formats.jax_export import JaxExport
 from turnout.formats.keras import Keras
 from turnout.formats.lightgbm import LightGBM
+from turnout.formats.mlflow import Mlflow
 from turnout.formats.mxnet import MXNet
 from turnout.formats.onnx import Onnx
 from turnout.formats.openvino import OpenVINO
@@ -56,6 +57,7 @@ FORMATS: list[Format] = [
     H2O(),
     PMML(),
     Spark(),
+    Mlflow(lambda artifact, options: load(artifact, options)),
     Python(),
 ]
 

@@ -1,10 +1,10 @@
-"""The signature in an MLmodel file. The one file that knows MLflow's model directory, without MLflow or YAML."""
+"""MLflow's model directory by its MLmodel file: flavors, schemas and the stored example, without MLflow or YAML."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ from turnout.core.errors import LoadFailed
 from turnout.core.signature import Signature, TensorSpec
 from turnout.core.tensors import dtype_name
 from turnout.formats.examples import UNNAMED
+from turnout.formats.mlmodel_text import parse
 
+FILE = "MLmodel"
+MAX_BYTES = 32 << 20
 _COLUMN_TYPES = {
     "boolean": "BOOL",
     "integer": "INT32",
@@ -23,61 +26,102 @@ _COLUMN_TYPES = {
     "double": "FP64",
     "string": "BYTES",
     "binary": "BYTES",
+    "datetime": "BYTES",
 }
+Entries = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class MlModel:
+    """What an MLmodel file says. `inputs`, `outputs` and `params` are MLflow's schemas; None where there is none."""
+
+    directory: Path
+    flavors: Mapping[str, Mapping[str, Any]]
+    inputs: Entries | None = None
+    outputs: Entries | None = None
+    params: Entries | None = None
+    example: str = ""
+
+    @property
+    def has_tensors(self) -> bool:
+        """Whether the inputs are tensors, not columns of a table."""
+        return bool(self.inputs) and all(entry.get("type") == "tensor" for entry in self.inputs or ())
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether the inputs are columns of a table."""
+        return bool(self.inputs) and not self.has_tensors
+
+    def file(self, name: object) -> Path:
+        """A file or directory that the MLmodel names. Raises LoadFailed if it is missing or outside the directory."""
+        if not isinstance(name, str) or not name:
+            raise LoadFailed(f"{FILE} does not say which file holds the model")
+        path = self.directory / name
+        if not path.resolve().is_relative_to(self.directory.resolve()):
+            raise LoadFailed(f"{FILE} names {name!r}, which is outside the model's directory")
+        if not path.exists():
+            raise LoadFailed(f"{FILE} names {name!r}, which is not there: the model was not copied whole")
+        return path
+
+
+def open_mlmodel(directory: Path) -> MlModel:
+    """The MLmodel file of a directory. Raises LoadFailed for a damaged one, or one without flavors."""
+    found = parse(_text(directory / FILE), FILE)
+    flavors = found.get("flavors")
+    if not isinstance(flavors, dict) or not flavors:
+        raise LoadFailed(f"{FILE} names no flavor: it is damaged, or of no MLflow model")
+    named = {str(name): value for name, value in flavors.items() if isinstance(value, dict)}
+    signature = found.get("signature")
+    schemas = signature if isinstance(signature, dict) else {}
+    info = found.get("saved_input_example_info")
+    example = info.get("artifact_path") if isinstance(info, dict) else None
+    return MlModel(
+        directory,
+        named,
+        inputs=_schema(schemas.get("inputs"), "inputs"),
+        outputs=_schema(schemas.get("outputs"), "outputs"),
+        params=_schema(schemas.get("params"), "params"),
+        example=example if isinstance(example, str) else "",
+    )
 
 
 def read_mlmodel(path: Path) -> Signature | None:
     """The inputs an MLmodel file declares, or None if it declares none. Raises LoadFailed for a damaged one."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    block = re.search(r"^signature:[ ]*\n((?:[ \t]+.*\n?|\n)+)", text, re.MULTILINE)
-    if block is None:
-        return None
-    scalar = _scalar(block[1], "inputs")
-    if scalar is None:
+    signature = parse(_text(path), path.name).get("signature")
+    entries = _schema(signature.get("inputs"), "inputs") if isinstance(signature, dict) else None
+    return None if entries is None else Signature(specs(entries), (), lenient=True)
+
+
+def specs(entries: Entries, label: str = FILE) -> tuple[TensorSpec, ...]:
+    """One tensor for each column or tensor of a schema. Raises LoadFailed for nested and unknown types."""
+    return tuple(_specs(entries, label))
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise LoadFailed(f"{path.name} is larger than {MAX_BYTES >> 20} MiB, which no MLflow model needs")
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as problem:
+        raise LoadFailed(f"{path.name} cannot be read ({problem.strerror})") from None
+    if not text.strip():
+        raise LoadFailed(f"{path.name} is empty")
+    return text
+
+
+def _schema(text: object, key: str) -> Entries | None:
+    if text is None or text == []:
         return None
     try:
-        entries = json.loads(scalar)
-    except ValueError as problem:
-        raise LoadFailed(f"{path.name}: the signature's inputs are not JSON ({problem})") from None
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries) or not entries:
-        raise LoadFailed(f"{path.name}: the signature's inputs are not a list of columns or tensors")
-    return Signature(tuple(_specs(entries, path.name)), (), lenient=True)
+        entries = json.loads(text) if isinstance(text, str) else text
+    except (ValueError, RecursionError) as problem:
+        raise LoadFailed(f"{FILE}: the signature's {key} are not JSON ({problem})") from None
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise LoadFailed(f"{FILE}: the signature's {key} are not a list of columns or tensors")
+    return entries or None
 
 
-def _scalar(block: str, key: str) -> str | None:
-    """The text of one entry, quoted as YAML writes it when it folds long lines; None if it is null or missing."""
-    start = re.search(rf"^[ \t]+{key}:[ ]*", block, re.MULTILINE)
-    if start is None:
-        return None
-    rest = block[start.end() :]
-    if rest.startswith("'"):
-        quoted = re.match(r"'((?:[^']|'')*)'", rest)
-        return None if quoted is None else _unfold(quoted[1]).replace("''", "'")
-    if rest.startswith('"'):
-        quoted = re.match(r'"((?:[^"\\]|\\.)*)"', rest, re.DOTALL)
-        if quoted is None:
-            return None
-        joined = re.sub(r"\\\n[ \t]*(\\(?=[ \t]))?", "", quoted[1])
-        return str(json.loads('"' + re.sub(r"\\(x..|U.{8}|.)", _as_json, _unfold(joined)) + '"'))
-    plain = rest.split("\n", 1)[0].strip()
-    return None if plain in {"", "null", "~"} else plain
-
-
-def _as_json(escape: re.Match[str]) -> str:
-    """An escape of YAML's double quotes as JSON writes it, where the two differ."""
-    kind = escape[1][0]
-    if kind == " ":
-        return " "
-    if kind in "xU":
-        return json.dumps(chr(int(escape[1][1:], 16)))[1:-1]
-    return escape[0]
-
-
-def _unfold(text: str) -> str:
-    return re.sub(r"[ \t]*\n[ \t]*", lambda found: "\n" * (found[0].count("\n") - 1) or " ", text)
-
-
-def _specs(entries: Sequence[dict[str, Any]], label: str) -> Iterator[TensorSpec]:
+def _specs(entries: Entries, label: str) -> Iterator[TensorSpec]:
     for number, entry in enumerate(entries):
         name = str(entry.get("name") or (UNNAMED if len(entries) == 1 else f"{UNNAMED}_{number}"))
         kind = entry.get("type")
@@ -89,11 +133,11 @@ def _specs(entries: Sequence[dict[str, Any]], label: str) -> Iterator[TensorSpec
             except (KeyError, TypeError, ValueError) as problem:
                 raise LoadFailed(f"{label}: the tensor {name!r} has no usable dtype and shape ({problem})") from None
             yield TensorSpec(name, datatype, shape)
-        elif kind in _COLUMN_TYPES:
+        elif isinstance(kind, str) and kind in _COLUMN_TYPES:
             required = entry.get("required", True) is not False
             yield TensorSpec(name, _COLUMN_TYPES[kind], (-1,), (name,), text=kind != "binary", optional=not required)
         else:
             raise LoadFailed(
                 f"{label}: the column {name!r} has the type {kind!r}; plain columns and tensors can be served "
-                f"({', '.join(_COLUMN_TYPES)}). Give a signature"
+                f"({', '.join(_COLUMN_TYPES)}). Give a signature, or log the model with one column for each value"
             )

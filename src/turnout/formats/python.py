@@ -15,6 +15,7 @@ from turnout.core.signature import Signature
 from turnout.core.tensors import Array, Tensors, as_text, canonical
 from turnout.formats.artifact import Artifact, LoadOptions
 from turnout.formats.declared import declared_inputs, example_of, from_example
+from turnout.formats.mlmodel import FILE as MLMODEL
 from turnout.formats.python_code import FILE, find, instance, parameters, predict_of, wants_mapping
 from turnout.formats.signatures import with_outputs
 
@@ -34,7 +35,7 @@ class Python:
         if artifact.is_reference:
             return True
         if artifact.is_directory:
-            return FILE in artifact.listing and _ARCHITECTURE not in artifact.listing
+            return FILE in artifact.listing and not {_ARCHITECTURE, MLMODEL} & set(artifact.listing)
         return artifact.suffix == ".py" and b"\0" not in artifact.head
 
     def load(self, artifact: Artifact, options: LoadOptions) -> Model:

@@ -36,6 +36,7 @@ EXTRAS = {
     "jpype": "h2o",
     "pypmml": "pmml",
     "pyspark": "spark",
+    "mlflow": "mlflow",
     "pandas": "dataframe",
     "pyarrow": "parquet",
 }

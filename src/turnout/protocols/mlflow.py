@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from turnout import __version__
 from turnout.core.errors import Code, Failure, InvalidInput
 from turnout.core.messages import NO_PARAMETERS, Context, InferRequest, InferResponse, Parameters
 from turnout.core.servable import ServedModel, Serving
-from turnout.core.signature import Signature
+from turnout.core.signature import PARAMETERS, Signature, TensorSpec
 from turnout.core.tensors import Tensors
 from turnout.protocols import examples
 from turnout.protocols.failures import retry_headers
@@ -97,6 +98,7 @@ class MlflowInvocations:
                 )
             inputs, rows = validated(signature, arrays, "input")
             outputs = asked_outputs(http, signature, first_only=True)
+            framed = signature.form == "table" or (framed and signature.form != "names")
         except MalformedInput as problem:
             raise MalformedInput(
                 problem.reason,
@@ -107,15 +109,20 @@ class MlflowInvocations:
             ) from None
         except InvalidInput as problem:
             raise problem.with_example(examples.text(signature, "mlflow")) from None
-        return InferRequest(model.name, inputs, rows, context, model.version, outputs, parameters, reply=framed)
+        reply = (framed, bool(signature.form))
+        return InferRequest(model.name, inputs, rows, context, model.version, outputs, parameters, reply=reply)
 
     def encode(self, http: HttpRequest, request: InferRequest, response: InferResponse) -> HttpResponse:
-        """`{"predictions": ...}`: one output bare; several as records for a table, by name for tensors."""
+        """`{"predictions": ...}`: one output bare; several as records for a table, by name for tensors.
+
+        A model that was logged with MLflow answers as its pyfunc does: a data frame of one column is records too.
+        """
         outputs = answered(request, response)
-        if len(outputs) == 1:
+        framed, named = request.reply if isinstance(request.reply, tuple) else (bool(request.reply), False)
+        if len(outputs) == 1 and not named:
             (array,) = outputs.values()
             return HttpResponse(200, JSON, b'{"predictions":' + array_json(array) + b"}")
-        values: Any = row_values(outputs) if request.reply else {k: array_values(v) for k, v in outputs.items()}
+        values: Any = row_values(outputs) if framed else {k: array_values(v) for k, v in outputs.items()}
         return HttpResponse(200, JSON, b'{"predictions":' + value_json(values) + b"}")
 
     def encode_failure(self, http: HttpRequest, failure: Failure) -> HttpResponse:
@@ -170,12 +177,30 @@ def _exact(body: bytes | bytearray | memoryview, signature: Signature) -> tuple[
             expected=f"exactly one of {', '.join(FIELDS)}",
             got=show(document),
         )
+    field = present[0]
+    framed = field.startswith("dataframe")
+    if declared := [spec for spec in signature.inputs if spec.name.startswith(PARAMETERS)]:
+        rows = replace(signature, inputs=tuple(spec for spec in signature.inputs if spec not in declared))
+        arrays = _READERS[field](rows, document[field])
+        return {**arrays, **_parameters(declared, document.get("params"))}, NO_PARAMETERS, framed
     try:
         parameters = exact_parameters(document.get("params"), "params") or NO_PARAMETERS
     except InvalidInput as problem:
         raise _malformed(problem, "params must be a dictionary of single values") from None
-    field = present[0]
-    return _READERS[field](signature, document[field]), parameters, field.startswith("dataframe")
+    return _READERS[field](signature, document[field]), parameters, framed
+
+
+def _parameters(declared: list[TensorSpec], given: Any) -> Tensors:
+    """The parameters that the model declares, as inputs; others are ignored, as MLflow does."""
+    values = {} if given is None else expect_object(given, "params")
+    found = {}
+    for spec in declared:
+        name = spec.name.removeprefix(PARAMETERS)
+        if name in values:
+            value = values[name]
+            several = value if isinstance(value, list) and spec.shape == (-1,) else [value]
+            found[spec.name] = exact_array(spec.datatype, several, f"params.{name}")
+    return found
 
 
 def _split(signature: Signature, value: Any) -> Tensors:

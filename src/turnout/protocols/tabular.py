@@ -34,7 +34,9 @@ def from_records(signature: Signature, records: Sequence[Any], field: str) -> Te
         for name in names:
             if name not in row:
                 raise _missing(name, names, row, f"{field}[{number}]")
-    return from_columns(signature, {name: [row[name] for row in rows] for name in names}, field)
+    optional = {spec.name for spec in signature.inputs if spec.optional}
+    names += [name for name in optional if any(name in row for row in rows)]
+    return from_columns(signature, {name: [row.get(name) for row in rows] for name in names}, field)
 
 
 def from_columns(signature: Signature, columns: Mapping[str, Any], field: str) -> Tensors:
