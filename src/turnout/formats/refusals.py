@@ -36,7 +36,6 @@ EXTRAS = {
     "jpype": "h2o",
     "pypmml": "pmml",
     "pyspark": "spark",
-    "mlflow": "mlflow",
     "pandas": "dataframe",
     "pyarrow": "parquet",
 }
