@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 from turnout import __version__
 from turnout.core.errors import SourceFailed
 from turnout.deploy.sources.addresses import connectable, is_listed
+from turnout.deploy.sources.fragments import split
 from turnout.deploy.sources.source import SourceSettings
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -134,11 +135,7 @@ def shown(url: str) -> str:
 
 
 def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise SourceFailed(f"{shown(url)!a} is no address of a server") from None
+    parts = split(url)
     if "@" in parts.netloc:
         raise SourceFailed(f"{shown(url)} has a user or password in it; put them into ~/.netrc")
     if parts.scheme not in {"http", "https"} or not parts.hostname:

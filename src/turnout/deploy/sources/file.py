@@ -7,11 +7,11 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from turnout.core.errors import LoadFailed, SourceFailed
 from turnout.deploy.sources.archives import is_archive
-from turnout.deploy.sources.fragments import joined, parted
+from turnout.deploy.sources.fragments import joined, parted, split
 from turnout.deploy.sources.manifest import manifest_files
 from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings
 from turnout.deploy.sources.transfer import Remote, transfer
@@ -69,7 +69,7 @@ class FileSource:
 
 def _path(uri: str) -> tuple[Path, dict[str, str]]:
     bare, said = parted(uri)
-    parts = urlsplit(bare)
+    parts = split(bare)
     if parts.netloc not in {"", "localhost"} or parts.query:
         raise SourceFailed(f"{uri!a} names another machine or a query; expected file:///path")
     path = Path(unquote(parts.path))

@@ -1,9 +1,9 @@
-"""The part of a URI after `#`: what it is pinned to, and how to take it (`unpack=no`)."""
+"""URIs in their parts; the one after `#` says what it is pinned to, and how to take it (`unpack=no`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 from turnout.core.errors import SourceFailed
 
@@ -25,3 +25,13 @@ def joined(uri: str, more: Mapping[str, str]) -> str:
     return (
         bare + "#" + "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(said.items()))
     )
+
+
+def split(uri: str) -> SplitResult:
+    """The parts of a URI. Raises SourceFailed for one that has none, such as `https://[::1/x`."""
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port, parts.hostname
+    except ValueError:
+        raise SourceFailed(f"{uri.partition('?')[0].rpartition('@')[2][:200]!a} is no address") from None
+    return parts

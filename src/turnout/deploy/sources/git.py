@@ -13,12 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 from turnout.core.errors import LoadFailed, MissingExtra, SourceFailed
 from turnout.deploy.sources.addresses import connectable, is_listed
 from turnout.deploy.sources.disk import remove_tree, tree_size
-from turnout.deploy.sources.fragments import joined, parted
+from turnout.deploy.sources.fragments import joined, parted, split
 from turnout.deploy.sources.manifest import check_names
 from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings
 from turnout.deploy.sources.transfer import check_size
@@ -134,7 +133,7 @@ class _Git:
 
     def __init__(self, wanted: _Wanted, settings: SourceSettings, repository: Path | None = None) -> None:
         self._url, self._settings, self._repository = wanted.url, settings, repository
-        parts = urlsplit(wanted.url)
+        parts = split(wanted.url)
         seconds = str(max(1, round(settings.timeout)))
         config = {
             "protocol.allow": "never",

@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from turnout.core.errors import LoadFailed, SourceFailed
 from turnout.deploy.sources.archives import is_archive
 from turnout.deploy.sources.checked_http import Answer, ask, shown
-from turnout.deploy.sources.fragments import joined, parted
+from turnout.deploy.sources.fragments import joined, parted, split
 from turnout.deploy.sources.manifest import check_name
 from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings
 from turnout.deploy.sources.transfer import Remote, check_size, transfer
@@ -145,7 +145,7 @@ def _stretch(answer: Answer) -> tuple[int, int, int] | None:
 
 
 def _file_of(url: str) -> str:
-    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    name = unquote(split(url).path.rpartition("/")[2])
     if not name:
         raise SourceFailed(f"{shown(url)} ends in a slash, so it names no file; https: fetches files and archives")
     try:

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from turnout.core.errors import MissingExtra, SourceFailed
 from turnout.deploy.sources.archives import is_archive
-from turnout.deploy.sources.fragments import joined, parted
+from turnout.deploy.sources.fragments import joined, parted, split
 from turnout.deploy.sources.manifest import MAX_FILES
 from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings
 from turnout.deploy.sources.transfer import Remote, check_size, transfer
@@ -93,7 +93,7 @@ class _Bucket:
 
     def __init__(self, uri: str, settings: SourceSettings) -> None:
         bare, self.said = parted(uri)
-        parts = urlsplit(bare)
+        parts = split(bare)
         if not parts.netloc or parts.query or "@" in parts.netloc:
             raise SourceFailed(f"{uri!a} is not of the form {parts.scheme or 's3'}://BUCKET/NAME")
         self.name = parts.netloc

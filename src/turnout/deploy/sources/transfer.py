@@ -18,7 +18,7 @@ from typing import Self
 
 from turnout.core.errors import SourceFailed
 from turnout.deploy.sources.manifest import check_names
-from turnout.deploy.sources.source import Progress
+from turnout.deploy.sources.source import Progress, SourceMoved
 
 PIECE_BYTES = 32 << 20
 CONNECTIONS = 8
@@ -47,7 +47,7 @@ Read = Callable[[Remote, int, int], Iterator[bytes]]
 def transfer(remotes: Sequence[Remote], read: Read, into: Path, *, limit: int, progress: Progress) -> None:
     """Brings the files into the directory; what an interrupted transfer of the same files left there is kept.
 
-    limit: bytes of all files together. Tries each piece once; on the first failure the others stop where they are.
+    limit: bytes of all files together. Tries each piece once; after a failure no other piece is begun.
     Raises SourceFailed: that failure, files that are too large, no room; LoadFailed for names no file may have.
     """
     check_names([*(remote.name for remote in remotes), JOURNAL])
@@ -57,20 +57,33 @@ def transfer(remotes: Sequence[Remote], read: Read, into: Path, *, limit: int, p
         with _Journal(remotes, into) as journal:
             counter = _Counter(journal.done, total, progress)
             pieces = [piece for piece in journal.pieces if piece.position < piece.stop]
-            with ThreadPoolExecutor(max(1, min(CONNECTIONS, len(pieces))), thread_name_prefix="transfer") as pool:
-                running = [pool.submit(_bring, piece, read, into, journal, counter) for piece in pieces]
-                try:
-                    done, _ = wait(running, return_when=FIRST_EXCEPTION)
-                finally:  # after a failure, or Ctrl-C: nobody begins, and who is at it stops
-                    counter.stopped.set()
-                    for one in running:
-                        one.cancel()
-            failed = [problem for one in running if one in done and (problem := one.exception())]
-            if failed:
-                raise failed[0]
+            failed = _bring_all(pieces, read, into, journal, counter)
+            if failed is not None:
+                raise failed
     except OSError as problem:
         raise SourceFailed(f"cannot write the artifact to disk: {problem.strerror}") from problem
     (into / JOURNAL).unlink()
+
+
+def _bring_all(
+    pieces: Sequence[_Piece], read: Read, into: Path, journal: _Journal, counter: _Counter
+) -> BaseException | None:
+    """Brings the pieces, several at once; the first failure, if any."""
+    with ThreadPoolExecutor(max(1, min(CONNECTIONS, len(pieces))), thread_name_prefix="transfer") as pool:
+        running = [pool.submit(_bring, piece, read, into, journal, counter) for piece in pieces]
+        try:
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
+            failed = next((found for one in done if (found := one.exception())), None)
+            # Where trying again will go on, what is on its way may still arrive. Elsewhere it is of no use.
+            if failed is not None and (isinstance(failed, SourceMoved) or not getattr(failed, "retryable", False)):
+                counter.stopped.set()
+        except BaseException:  # Ctrl-C, say
+            counter.stopped.set()
+            raise
+        finally:
+            for one in running:
+                one.cancel()
+    return failed
 
 
 def check_size(nbytes: int, limit: int) -> None:
