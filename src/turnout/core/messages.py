@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from turnout.core.tensors import Tensors
@@ -12,6 +13,14 @@ Parameter = str | int | float | bool
 Parameters = Mapping[str, Parameter]
 
 NO_PARAMETERS: Parameters = {}
+#: The parameter of a response that names which of several equal models has answered.
+VARIANT = "variant"
+
+
+@lru_cache(maxsize=256)
+def answered_by(variant: str) -> Parameters:
+    """The parameters of an answer of a model that chooses; none of one that does not. Shared: not to be changed."""
+    return {VARIANT: variant} if variant else NO_PARAMETERS
 
 
 class Context(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from turnout.core.messages import InferRequest, InferResponse
@@ -22,6 +22,20 @@ class Model(Protocol):
     signature: Signature
 
     def predict(self, inputs: Tensors) -> Tensors: ...
+
+
+#: Gives the name and the `predict` of what answers these inputs.
+Choose = Callable[[Tensors], tuple[str, Callable[[Tensors], Tensors]]]
+
+
+class ChoosingModel(Model, Protocol):
+    """A model that holds several, of which one answers each batch; whoever calls learns which.
+
+    `choose` gives that one's name and its `predict`, and raises as `predict` does.
+    """
+
+    @property
+    def choose(self) -> Choose: ...
 
 
 class Servable(Protocol):

@@ -39,20 +39,27 @@ class CatBoost:
 
     def load(self, artifact: Artifact, options: LoadOptions) -> Model:
         """The model with its own class names, feature names and kinds."""
-        binary = artifact.head.startswith(b"CBM1")
-        if binary:
-            artifact.check_suffix("CatBoost's binary form", "JSON", ".json")
-        else:
-            artifact.check_suffix("CatBoost's JSON", "CatBoost's binary form", ".cbm")
-        catboost = library("catboost", f"{artifact.label} (a CatBoost model)")
+        catboost, found, form = model_of(artifact)
         with loading(artifact, "a CatBoost model"):
-            if binary:
-                _check_length(artifact)
-            else:
-                json.loads(artifact.file.read_bytes())
-            found = catboost.CatBoost()
-            found.load_model(str(artifact.file), format="cbm" if binary else "json")
-            return _model(catboost, found, artifact, options, "cbm" if binary else "json")
+            return _model(catboost, found, artifact, options, form)
+
+
+def model_of(artifact: Artifact) -> tuple[Any, Any, str]:
+    """The library, the model in the file, and which form the file has. Raises as `load` does."""
+    binary = artifact.head.startswith(b"CBM1")
+    if binary:
+        artifact.check_suffix("CatBoost's binary form", "JSON", ".json")
+    else:
+        artifact.check_suffix("CatBoost's JSON", "CatBoost's binary form", ".cbm")
+    catboost = library("catboost", f"{artifact.label} (a CatBoost model)")
+    with loading(artifact, "a CatBoost model"):
+        if binary:
+            _check_length(artifact)
+        else:
+            json.loads(artifact.file.read_bytes())
+        found = catboost.CatBoost()
+        found.load_model(str(artifact.file), format="cbm" if binary else "json")
+        return catboost, found, "cbm" if binary else "json"
 
 
 class CatBoostModel:

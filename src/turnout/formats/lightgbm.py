@@ -39,12 +39,18 @@ class LightGBM:
 
     def load(self, artifact: Artifact, options: LoadOptions) -> Model:
         """The Booster as a model. Its structure is checked first: LightGBM itself may crash on a damaged tree."""
-        lightgbm = library("lightgbm", f"{artifact.label} (a LightGBM model)")
+        booster, text = booster_of(artifact)
         with loading(artifact, "a LightGBM model"):
-            text = artifact.file.read_text(encoding="utf-8")
-            check_text(text)
-            booster = lightgbm.Booster(model_str=text)
             return _model(booster, text, artifact, options)
+
+
+def booster_of(artifact: Artifact) -> tuple[Any, str]:
+    """The Booster in the file, checked, and the text it was made from. Raises as `load` does."""
+    lightgbm = library("lightgbm", f"{artifact.label} (a LightGBM model)")
+    with loading(artifact, "a LightGBM model"):
+        text = artifact.file.read_text(encoding="utf-8")
+        check_text(text)
+        return lightgbm.Booster(model_str=text), text
 
 
 class LightGBMModel:

@@ -31,13 +31,16 @@ class Sklearn:
 
     def load(self, artifact: Artifact, options: LoadOptions) -> Model:
         """The estimator as a model. Raises PickleRefused for a pickle or an unknown type without `trust_pickle`."""
-        if _is_skops(artifact):
-            artifact.check_suffix("a skops archive", "a pickle", *SUFFIXES)
-            estimator = _from_skops(artifact, options)
-        else:
-            artifact.check_suffix(describe(artifact), "a skops archive", ".skops")
-            estimator = _from_pickle(artifact, options)
-        return from_estimator(estimator, artifact, options)
+        return from_estimator(estimator_of(artifact, options), artifact, options)
+
+
+def estimator_of(artifact: Artifact, options: LoadOptions) -> Any:
+    """The object in the file, as it was saved. Raises as `load` does."""
+    if _is_skops(artifact):
+        artifact.check_suffix("a skops archive", "a pickle", *SUFFIXES)
+        return _from_skops(artifact, options)
+    artifact.check_suffix(describe(artifact), "a skops archive", ".skops")
+    return _from_pickle(artifact, options)
 
 
 def from_estimator(estimator: Any, artifact: Artifact, options: LoadOptions) -> SklearnModel:

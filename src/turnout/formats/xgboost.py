@@ -43,19 +43,26 @@ class XGBoost:
 
     def load(self, artifact: Artifact, options: LoadOptions) -> Model:
         """The Booster as a model. Its structure is checked first: XGBoost itself crashes on a damaged tree."""
-        is_json = artifact.head.lstrip()[:1] == b"{" and bool(_JSON.match(artifact.head))
-        if is_json:
-            artifact.check_suffix("XGBoost's JSON", "XGBoost's UBJSON", ".ubj")
-        else:
-            artifact.check_suffix("XGBoost's UBJSON", "JSON", ".json")
-        xgboost = library("xgboost", f"{artifact.label} (an XGBoost model)")
+        xgboost, booster = booster_of(artifact, options)
         with loading(artifact, "an XGBoost model"):
-            data = artifact.file.read_bytes()
-            check_model(data, is_json=is_json)
-            booster = xgboost.Booster(params={"nthread": options.threads})
-            booster.load_model(bytearray(data))
-            booster.set_param({"nthread": options.threads})
             return _model(xgboost, booster, artifact, options)
+
+
+def booster_of(artifact: Artifact, options: LoadOptions) -> tuple[Any, Any]:
+    """The library and the Booster in the file, checked. Raises as `load` does."""
+    is_json = artifact.head.lstrip()[:1] == b"{" and bool(_JSON.match(artifact.head))
+    if is_json:
+        artifact.check_suffix("XGBoost's JSON", "XGBoost's UBJSON", ".ubj")
+    else:
+        artifact.check_suffix("XGBoost's UBJSON", "JSON", ".json")
+    xgboost = library("xgboost", f"{artifact.label} (an XGBoost model)")
+    with loading(artifact, "an XGBoost model"):
+        data = artifact.file.read_bytes()
+        check_model(data, is_json=is_json)
+        booster = xgboost.Booster(params={"nthread": options.threads})
+        booster.load_model(bytearray(data))
+        booster.set_param({"nthread": options.threads})
+        return xgboost, booster
 
 
 class XGBoostModel:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from turnout.core.errors import DeadlineExceeded, Failure, ModelFailed, NotReady, QueueFull, WorkerDied
-from turnout.core.messages import NO_PARAMETERS, InferRequest, InferResponse
+from turnout.core.messages import VARIANT, InferRequest, InferResponse, answered_by
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors, byte_size, join_rows, slice_rows
 from turnout.runtime.batch import CAUTION, Batch, BatchPolicy, Cost, Item, Key, is_hung, is_overdue
@@ -88,7 +88,12 @@ class Batching:
                 self.waiting.forget(item)
             raise
         seconds = sum([answer.predict_seconds for answer in answers])
-        return answers[0]._replace(outputs=join_rows([a.outputs for a in answers]), predict_seconds=seconds)
+        variants = dict.fromkeys([str(a.parameters[VARIANT]) for a in answers if VARIANT in a.parameters])
+        return answers[0]._replace(
+            outputs=join_rows([a.outputs for a in answers]),
+            predict_seconds=seconds,
+            parameters=answered_by("+".join(variants)),
+        )
 
     def refuse_now(self, deadline: float = math.inf, rows: int = 1) -> Failure | None:
         """Why a request with this deadline (monotonic seconds) would be refused at this moment, if it would."""
@@ -235,6 +240,7 @@ class Batching:
             outcome.seconds,
         )
         outputs = outcome.outputs
+        parameters = answered_by(outcome.variant)
         alone = len(items) == 1 or not self.signature.batched
         at = 0
         for item in items:
@@ -243,7 +249,7 @@ class Batching:
                 mine: Tensors = outputs if alone else {key: array[at:stop] for key, array in outputs.items()}
                 try:
                     item.set_result(
-                        InferResponse(mine, name, version, NO_PARAMETERS, started - item.enqueued, seconds, total)
+                        InferResponse(mine, name, version, parameters, started - item.enqueued, seconds, total)
                     )
                 except Exception:  # a waiter's own trouble is not the batch's
                     logger.exception("an answer could not be delivered")

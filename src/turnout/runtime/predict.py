@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from turnout.core.errors import DeadlineExceeded, Failure, InvalidOutput, ModelFailed
-from turnout.core.servable import Model
+from turnout.core.servable import Choose, Model
 from turnout.core.signature import Signature
 from turnout.core.tensors import Array, Tensors, canonical, join_rows, slice_rows
 
@@ -21,13 +21,32 @@ from turnout.core.tensors import Array, Tensors, canonical, join_rows, slice_row
 class Outcome(NamedTuple):
     """What came of a batch: one failure or None per item, and the outputs of those without one, in order.
 
-    `details` holds the traceback behind a model's failure, for the log and never for the wire.
+    `details` holds the traceback behind a model's failure, for the log and never for the wire. `variant` names what
+    answered, where the model chooses; several names are joined by "+".
     """
 
     outputs: Tensors
     failures: Sequence[Failure | None]
     seconds: float
     details: Sequence[str] = ()
+    variant: str = ""
+
+
+class _Naming:
+    """A model that chooses, for one batch: keeps the names of what has answered."""
+
+    __slots__ = ("_choose", "names", "signature")
+
+    def __init__(self, signature: Signature, choose: Choose) -> None:
+        self.signature = signature
+        self._choose = choose
+        self.names: dict[str, None] = {}
+
+    def predict(self, inputs: Tensors) -> Tensors:
+        name, predict = self._choose(inputs)
+        outputs = predict(inputs)
+        self.names[name] = None
+        return outputs
 
 
 def predict_batch(model: Model, inputs: Tensors, rows: Sequence[int], deadlines: Sequence[float]) -> Outcome:
@@ -47,12 +66,17 @@ def predict_batch(model: Model, inputs: Tensors, rows: Sequence[int], deadlines:
             failures[i] = DeadlineExceeded("the deadline passed while the request was queued")
         alive = [i for i in alive if failures[i] is None]
     details: list[str] = []
+    naming = None
+    choose = getattr(model, "choose", None)
+    if choose is not None:
+        model = naming = _Naming(model.signature, choose)
     if model.signature.batched:
         done = _bisect(model, inputs, spans, alive, failures, details)
     else:
         done = _guarded(model, inputs, 1, alive, failures, details) if alive else []
     outputs = join_rows(done) if done else {}
-    return Outcome(outputs, failures, perf_counter() - started, details)
+    variant = "+".join(naming.names) if naming is not None else ""
+    return Outcome(outputs, failures, perf_counter() - started, details, variant)
 
 
 def _spans(rows: Sequence[int]) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from turnout.core.errors import Cancelled, Code, DeadlineExceeded, Failure, QueueFull
-from turnout.core.messages import Context, InferRequest, InferResponse
+from turnout.core.messages import VARIANT, Context, InferRequest, InferResponse
 from turnout.core.servable import Servable, ServedModel
 from turnout.entrypoints.call import Driven
 from turnout.entrypoints.http.compression import inflate
@@ -128,6 +128,8 @@ class Exchange(Driven):
         head = self.head
         try:
             answer = head.codec.encode(self.http, self.request, response)  # type: ignore[union-attr, arg-type]  # set by answer
+            if response.parameters and (variant := response.parameters.get(VARIANT)):
+                answer = answer._replace(headers=(*answer.headers, ("X-Turnout-Variant", str(variant))))
             self._send(answer)
         except Exception as failed:  # noqa: BLE001  the boundary: whatever a codec raises becomes an answer
             self._fail(failed)
