@@ -50,7 +50,7 @@ class CuttingProxy:
             lines = head.decode("latin-1").split("\r\n")
             ranges = [line for line in lines if line.lower().startswith("range:")]
             self.seen.append(" ".join([lines[0], *ranges]))
-            is_file = any(word in lines[0] for word in ("/blobs/", "/resolve/", "/artifacts/artifacts/"))
+            is_file = any(word in lines[0] for word in ("/blobs/", "/resolve/", "-artifacts/artifacts/"))
             left = self.cuts.pop(0) if self.cuts and is_file else None
             with socket.create_connection(("127.0.0.1", self.target)) as server:
                 server.sendall(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))

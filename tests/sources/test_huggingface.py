@@ -10,7 +10,7 @@ from cutting import CuttingProxy
 from hub import TOKEN, Hub, Repository
 
 from turnout.core.errors import LoadFailed, SourceFailed
-from turnout.deploy.sources.huggingface import HuggingFace
+from turnout.deploy.sources.huggingface import HuggingFaceSource
 from turnout.deploy.sources.source import SourceSettings
 
 SETTINGS = SourceSettings(attempts=3, timeout=10.0, retry_wait=0.01)
@@ -37,11 +37,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 
 def fetched(uri: str, into: Path, settings: SourceSettings = SETTINGS) -> dict[str, bytes]:
-    pinned = HuggingFace().resolve(uri, settings)
-    again = HuggingFace().resolve(pinned.pinned, settings)
+    pinned = HuggingFaceSource().resolve(uri, settings)
+    again = HuggingFaceSource().resolve(pinned.pinned, settings)
     assert (again.pinned, again.facts, again.file) == (pinned.pinned, pinned.facts, pinned.file)
     into.mkdir(exist_ok=True)
-    HuggingFace().fetch(pinned, into, settings, lambda *_: None)
+    HuggingFaceSource().fetch(pinned, into, settings, lambda *_: None)
     files = {path.relative_to(into).as_posix(): path.read_bytes() for path in into.rglob("*") if path.is_file()}
     assert sum(map(len, files.values())) == pinned.nbytes
     assert not pinned.file or list(files) == [pinned.file]
@@ -49,10 +49,10 @@ def fetched(uri: str, into: Path, settings: SourceSettings = SETTINGS) -> dict[s
 
 
 def test_a_branch_is_pinned_to_its_commit(hub: Hub, tmp_path: Path) -> None:
-    old = HuggingFace().resolve("hf://org/iris", SETTINGS)
+    old = HuggingFaceSource().resolve("hf://org/iris", SETTINGS)
     assert old.pinned == f"hf://org/iris@{hub.repositories['org/iris'].refs['main']}"
     hub.repositories["org/iris"].commit({"config.json": b"new"})
-    assert HuggingFace().resolve("hf://org/iris@main", SETTINGS).pinned != old.pinned
+    assert HuggingFaceSource().resolve("hf://org/iris@main", SETTINGS).pinned != old.pinned
     assert fetched(old.pinned, tmp_path / "old")["model.safetensors"] == LARGE
     assert fetched("hf://org/iris", tmp_path / "new") == {"config.json": b"new"}
 
@@ -81,14 +81,14 @@ def test_a_directory_or_a_file_of_a_repository(hub: Hub, tmp_path: Path) -> None
 def test_a_token_goes_to_the_hub_and_nowhere_else(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.repositories["org/iris"].gated = True
     with pytest.raises(SourceFailed, match=r"\(401\).*GET .*Access to this model is restricted.*HF_TOKEN"):
-        HuggingFace().resolve("hf://org/iris", SETTINGS)
+        HuggingFaceSource().resolve("hf://org/iris", SETTINGS)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     assert fetched("hf://org/iris", tmp_path / "into")["model.safetensors"] == LARGE
     assert {who for server, _, who, _ in hub.seen if server == "cdn"} == {""}
     assert f"Bearer {TOKEN}" in {who for server, _, who, _ in hub.seen if server == "hub"}
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(SourceFailed, match="does not know who asks") as caught:
-        HuggingFace().resolve("hf://org/iris", SETTINGS)
+        HuggingFaceSource().resolve("hf://org/iris", SETTINGS)
     assert "hf_wrong" not in str(caught.value)
 
 
@@ -96,7 +96,7 @@ def test_a_token_that_was_kept_in_a_file_is_used(hub: Hub, tmp_path: Path) -> No
     hub.repositories["org/iris"].gated = True
     (tmp_path / "nobody").mkdir()
     (tmp_path / "nobody" / "token").write_text(f"{TOKEN}\n")
-    assert HuggingFace().resolve("hf://org/iris/config.json", SETTINGS).file == "config.json"
+    assert HuggingFaceSource().resolve("hf://org/iris/config.json", SETTINGS).file == "config.json"
 
 
 def test_a_cut_connection_is_resumed_where_it_broke(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,40 +113,40 @@ def test_a_cut_connection_is_resumed_where_it_broke(hub: Hub, tmp_path: Path, mo
 
 
 def test_damage_is_found_by_either_digest(hub: Hub, tmp_path: Path) -> None:
-    pinned = HuggingFace().resolve("hf://org/iris", SETTINGS)
+    pinned = HuggingFaceSource().resolve("hf://org/iris", SETTINGS)
     by_name = {name: digest.partition(":")[0] for name, _, digest in pinned.facts["files"]}
     assert (by_name["model.safetensors"], by_name["config.json"]) == ("sha256", "git")
     hub.damaged.add(next(digest for name, _, digest in pinned.facts["files"] if name == "model.safetensors")[7:])
     with pytest.raises(SourceFailed, match=r"'model.safetensors' .* is not what it should be: its sha256 is"):
-        HuggingFace().fetch(pinned, tmp_path, SETTINGS, lambda *_: None)
+        HuggingFaceSource().fetch(pinned, tmp_path, SETTINGS, lambda *_: None)
     commits = hub.repositories["org/iris"].commits
     commits[str(pinned.facts["commit"])] = {**FILES, "config.json": b"[]"}
     into = tmp_path / "git"
     into.mkdir()
-    with pytest.raises(SourceFailed, match="is not what it should be: its (git|sha256) is"):
-        HuggingFace().fetch(pinned, into, SETTINGS, lambda *_: None)
+    with pytest.raises(SourceFailed, match=r"is not what it should be: its (git|sha256) is"):
+        HuggingFaceSource().fetch(pinned, into, SETTINGS, lambda *_: None)
 
 
 def test_what_is_not_there_is_named_with_what_is(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceFailed, match="has no revision 'v2'; there are: main"):
-        HuggingFace().resolve("hf://org/iris@v2", SETTINGS)
+        HuggingFaceSource().resolve("hf://org/iris@v2", SETTINGS)
     with pytest.raises(SourceFailed, match=r"no files at 'tf' as asked for; it has: \.gitattributes, config\.json"):
-        HuggingFace().resolve("hf://org/iris/tf", SETTINGS)
+        HuggingFaceSource().resolve("hf://org/iris/tf", SETTINGS)
     with pytest.raises(SourceFailed, match=r"Repository not found.*misspelt"):
-        HuggingFace().resolve("hf://org/irs", SETTINGS)
+        HuggingFaceSource().resolve("hf://org/irs", SETTINGS)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with pytest.raises(SourceFailed, match=r"has no model repository 'org/irs'.*misspelt"):
-        HuggingFace().resolve("hf://org/irs", SETTINGS)
+        HuggingFaceSource().resolve("hf://org/irs", SETTINGS)
 
 
 def test_a_hub_that_is_down_may_come_back(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(SourceFailed, match="nobody listens there") as caught:
-        HuggingFace().resolve("hf://org/iris", SETTINGS)
+        HuggingFaceSource().resolve("hf://org/iris", SETTINGS)
     assert caught.value.retryable
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
     with pytest.raises(SourceFailed, match="without TLS"):
-        HuggingFace().resolve("hf://org/iris", SETTINGS)
+        HuggingFaceSource().resolve("hf://org/iris", SETTINGS)
 
 
 def test_more_than_is_allowed_is_refused_before_it_is_fetched(hub: Hub, tmp_path: Path) -> None:
@@ -164,5 +164,5 @@ def test_names_that_lead_out_are_refused(hub: Hub, tmp_path: Path) -> None:
 @pytest.mark.parametrize("uri", ["hf://", "hf://a/b@", "hf://user:secret@host/a", "hf:org/name", "hf://a/b?revision=3"])
 def test_what_is_no_uri_is_refused_without_its_secrets(hub: Hub, uri: str) -> None:
     with pytest.raises(SourceFailed) as caught:
-        HuggingFace().resolve(uri, SETTINGS)
+        HuggingFaceSource().resolve(uri, SETTINGS)
     assert "secret" not in str(caught.value)

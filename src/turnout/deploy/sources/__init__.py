@@ -8,9 +8,10 @@ from turnout.core.errors import SourceFailed
 from turnout.deploy.sources.file import FileSource
 from turnout.deploy.sources.git import GitSource
 from turnout.deploy.sources.https import HttpsSource
-from turnout.deploy.sources.huggingface import HuggingFace
+from turnout.deploy.sources.huggingface import HuggingFaceSource
+from turnout.deploy.sources.mlflow import MlflowSource
 from turnout.deploy.sources.object_store import ObjectStoreSource
-from turnout.deploy.sources.oci import Oci
+from turnout.deploy.sources.oci import OciSource
 from turnout.deploy.sources.source import Source
 
 #: Every kind of place. Importing one costs nothing: the library of an extra is imported when it is first used.
@@ -21,8 +22,9 @@ SOURCES: tuple[Source, ...] = (
     ObjectStoreSource("s3"),
     ObjectStoreSource("gs"),
     ObjectStoreSource("az"),
-    Oci(),
-    HuggingFace(),
+    OciSource(),
+    HuggingFaceSource(),
+    MlflowSource(),
 )
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 #: `models:Churn` and `python:model.py:Churn` are code, although `models:/churn/3` is a URI.

@@ -31,7 +31,7 @@ _DENIED = (
 )
 
 
-class HuggingFace:
+class HuggingFaceSource:
     """hf://ORG/NAME@REVISION, hf://ORG/NAME@REVISION/PATH: a repository, a directory of it, or one file.
 
     `?include=PATTERN` and `?exclude=PATTERN` (several times, if need be) choose files by their names. Where there are

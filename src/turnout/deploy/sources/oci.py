@@ -23,7 +23,7 @@ _URI = re.compile(
 _ARCHIVES = ".turnout-layers"
 
 
-class Oci:
+class OciSource:
     """oci://HOST/REPOSITORY:TAG, oci://HOST/REPOSITORY@sha256:DIGEST; without either, the tag is `latest`."""
 
     name = "oci"
