@@ -28,6 +28,7 @@ class WebServer:
         self.statuses: list[int] = []
         self.has_ranges = True
         self.has_tags = True
+        self.has_times = True
         self.has_length = True
         self.has_head = True
         self.before_body: Callable[[], None] = lambda: None
@@ -99,6 +100,8 @@ class WebServer:
                 headers = dict(web.extra)
                 if web.has_tags:
                     headers["ETag"] = tag
+                elif web.has_times:
+                    headers["Last-Modified"] = f"Mon, 01 Jan 2024 00:00:00 GMT {tag}"
                 if web.has_ranges:
                     headers["Accept-Ranges"] = "bytes"
                 if found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class HttpsSource:
-    """Pins by the entity tag that the server gives, or by `#sha256=` in the URI, which is then verified.
-
-    A server that gives no tag and no time is asked for the whole file each time.
-    """
+    """Pins by the entity tag or the time that the server gives; or by `#sha256=` in the URI, which is verified."""
 
     name = "https"
     schemes = ("https", "http")
@@ -45,11 +41,12 @@ class HttpsSource:
         facts = _facts(url, settings)
         nbytes = max(int(facts["size"]), 0)
         check_size(nbytes, settings.max_artifact_bytes)
-        told = (
-            f"{facts['tag']} {facts['modified']} {facts['size']}"
-            if facts["tag"] or facts["modified"]
-            else uuid.uuid4().hex
-        )
+        if not facts["tag"] and not facts["modified"]:
+            raise SourceFailed(
+                f"{shown(url)} comes with neither an ETag nor a time (Last-Modified), so that nothing tells its content "
+                "of today from that of tomorrow; add #sha256= and the file's digest to the URI"
+            )
+        told = f"{facts['tag']} {facts['modified']} {facts['size']}"
         state = hashlib.sha256(told.encode()).hexdigest()
         if said.get("state", state) != state:
             raise SourceFailed(f"{shown(url)} is no longer what was pinned")
