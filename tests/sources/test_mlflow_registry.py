@@ -22,7 +22,7 @@ from turnout.deploy.sources.cache import ArtifactCache
 from turnout.deploy.sources.mlflow import MlflowSource
 from turnout.deploy.sources.source import Pinned, SourceSettings
 
-pytestmark = [pytest.mark.registry, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.registry, pytest.mark.timeout(600)]  # the first one starts the servers
 QUICK = {"attempts": 3, "timeout": 20.0, "retry_wait": 0.02}
 BLOB = bytes(range(256)) * 4096
 
@@ -217,7 +217,7 @@ def test_a_server_that_is_down_is_said_to_be_and_what_is_kept_stays_usable(place
     before = cache.fetch("models:/iris@down", place.settings())
     place.server.stop()
     try:
-        with pytest.raises(SourceFailed, match="did not answer GET .*: nobody listens there") as caught:
+        with pytest.raises(SourceFailed, match=r"did not answer GET .*: nobody listens there") as caught:
             MlflowSource().resolve("models:/iris@down", place.settings())
         assert caught.value.retryable
         kept = cache.fetch("models:/iris@down", place.settings())
