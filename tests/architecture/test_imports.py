@@ -19,8 +19,8 @@ MODEL_LIBRARIES = {
     *("scipy", "skl2onnx", "sklearn", "skops", "tensorflow", "torch", "transformers", "xgboost"),
     *("h2o", "jpype", "mxnet", "openvino", "pypmml", "pyspark", "statsmodels", "treelite", "tvm"),
 }
-#: Of extras too, but no code of a model: a table in Arrow's form is data.
-OPTIONAL = {*MODEL_LIBRARIES, "pyarrow"}
+#: Of extras too, but no code of a model: a table in Arrow's form is data, and so is what an object store holds.
+OPTIONAL = {*MODEL_LIBRARIES, "pyarrow", "obstore"}
 #: What `pip install turnout` brings, by the name it is imported under.
 BASE = {
     *("google", "hpack", "httptools", "msgspec", "numpy", "orjson", "prometheus_client", "simdjson", "uvloop"),

@@ -43,8 +43,8 @@ class HttpsSource:
         check_size(nbytes, settings.max_artifact_bytes)
         if not facts["tag"] and not facts["modified"]:
             raise SourceFailed(
-                f"{shown(url)} comes with neither an ETag nor a time (Last-Modified), so that nothing tells its content "
-                "of today from that of tomorrow; add #sha256= and the file's digest to the URI"
+                f"{shown(url)} comes with neither an ETag nor a time (Last-Modified): nothing tells its content "
+                "of today from that of tomorrow. Add #sha256= and the digest of the file to the URI"
             )
         told = f"{facts['tag']} {facts['modified']} {facts['size']}"
         state = hashlib.sha256(told.encode()).hexdigest()
