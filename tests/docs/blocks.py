@@ -31,6 +31,7 @@ _FENCE = re.compile(
 )
 _PRINTED = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
 _ADDRESS = re.compile(r"(localhost|127\.0\.0\.1):(\d+)")
+_AT_SERVER = re.compile(r"^(turnout (?:status|versions|load|unload|label|apply)\b)(?!.*--port)", re.MULTILINE)
 _SECONDS = 60.0
 
 
@@ -182,6 +183,8 @@ class Reader:
 
     def _real(self, text: str) -> str:
         """The text with the ports that the server really has."""
+        if "8080" in self._ports:
+            text = _AT_SERVER.sub(rf"\1 --port {self._ports['8080']}", text)
         return _ADDRESS.sub(lambda found: f"{found[1]}:{self._ports.get(found[2], found[2])}", text)
 
     def _shown(self, text: str) -> str:

@@ -7,10 +7,11 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 import turnout
 from turnout.core.errors import Failure
-from turnout.entrypoints import control
+from turnout.entrypoints import compile, control, environments
 from turnout.entrypoints.supplies import package_words, source_words
 
 _EPILOG = """\
@@ -21,20 +22,27 @@ examples:
 """
 
 
+_HERE = "turnout.entrypoints"
+#: What each verb runs; its module is imported when the verb is used.
+_ACTS = {
+    "serve": f"{_HERE}.serve:serve",
+    "predict": f"{_HERE}.predict:predict",
+    "compile": f"{_HERE}.compile:run",
+    "env": f"{_HERE}.environments:run",
+    **dict.fromkeys(control.VERBS, f"{_HERE}.control:run"),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0 done, 1 it failed, 2 the words were wrong."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    if arguments.verb == "serve" and not arguments.models and not arguments.spec:
+        arguments.parser.error("the following arguments are required: [NAME=]MODEL")
+    module, _, act = _ACTS[arguments.verb].partition(":")
     try:
-        if arguments.verb == "serve":
-            from turnout.entrypoints.serve import serve
-
-            return serve(arguments)
-        if arguments.verb == "predict":
-            from turnout.entrypoints.predict import predict
-
-            return predict(arguments)
-        return control.run(arguments)
+        code: int = getattr(import_module(module), act)(arguments)
+        return code
     except Failure as failure:
         print(f"turnout: {failure.message}", file=sys.stderr)
         return 1
@@ -74,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     control.words(verbs)
+    compile.words(verbs, _model_words)
+    environments.words(verbs)
     return parser
 
 
@@ -131,6 +141,7 @@ def _model_words(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve_words(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(parser=parser)
     parser.add_argument("models", nargs="*", metavar="[NAME=]MODEL", help=f"{_MODEL}; or a repository of models")
     parser.add_argument("--spec", metavar="FILE", help="a file that says everything instead (turnout.yaml)")
     doors = parser.add_argument_group("where it is called")

@@ -13,6 +13,7 @@ from turnout.deploy.administration import socket_path
 from turnout.entrypoints.repository import failure_of
 
 _PATIENCE = 3600.0
+VERBS = ("status", "versions", "load", "unload", "label", "apply")
 
 
 def words(verbs: Any) -> None:
