@@ -8,8 +8,8 @@ import joblib
 import numpy as np
 
 from turnout import formats
-from turnout.deploy.compile.compiling import CompileOptions, Outcome, compile_model
 from turnout.core.servable import Model
+from turnout.deploy.compile.compiling import CompileOptions, Outcome, compile_model
 from turnout.formats import Artifact, LoadOptions
 
 TRUSTED = LoadOptions(trust_pickle=True)

@@ -130,8 +130,10 @@ def _checked(rows: Tensors, signature: Signature) -> Tensors:
 
 
 def _beside(path: Path) -> Path:
+    if path.is_file():
+        return path.parent / f"{path.stem}.compiled"
     found = path.resolve()
-    return path.parent / f"{found.stem if path.is_file() else found.name}.compiled"
+    return found.parent / f"{found.name}.compiled"
 
 
 def _write(path: Path, figures: dict[str, Any]) -> None:

@@ -85,6 +85,8 @@ def compile_model(
     """
     if target.exists():
         raise LoadFailed(f"{target} is there already; remove it, or say another --output")
+    if artifact.directory is not None and artifact.directory.resolve() in target.resolve().parents:
+        raise LoadFailed(f"{target} is inside of what is compiled; say another --output")
     found, chosen = _to_compile(artifact, load)
     for name in ("onnx", "onnxruntime"):
         library(name, "turnout compile")
