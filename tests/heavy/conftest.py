@@ -46,7 +46,7 @@ def made(
     def make(name: str, where: str) -> Path:
         if (name, where) not in folders:
             folder = tmp_path_factory.mktemp(f"{name}-in-{where}")
-            ended = run_in(environment(where), HERE / f"make_{name}.py", str(folder))
+            ended = run_in(environment(where), HERE / f"make_{name}.py", str(folder), where)
             assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
             folders[name, where] = folder
         return folders[name, where]

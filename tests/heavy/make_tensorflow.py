@@ -103,5 +103,6 @@ for name, module, rows in (("mixed-rows", Mixes(), points), ("fixed-batch", Fixe
         rows={input_name: rows},
         expected={key: np.concatenate([answer[key].numpy() for answer in answers]) for key in answers[0]},
         batched=name == "fixed-batch",
+        few=step,
         damage=False,
     )

@@ -12,16 +12,22 @@ import numpy as np
 import pytest
 
 from tests.heavy.conftest import HERE, run_in
-from tests.heavy.keeping import ROWS, arrays, cases
+from tests.heavy.keeping import arrays, cases, check
 from turnout.core.tensors import DTYPES
 from turnout.deploy.environments.environment import Environment
-from turnout.testing.formats import Tolerance, assert_same
+from turnout.testing.formats import Tolerance
 from turnout.testing.server import Client, serving
 
 pytestmark = [pytest.mark.formats, pytest.mark.timeout(900)]
 #: The maker, and the environment that it and the model run in.
 MAKERS = [
     ("tensorflow", "tensorflow"),
+    ("keras", "tensorflow"),
+    ("keras", "jax"),
+    ("keras", "torch"),
+    ("jax", "jax"),
+    ("torch", "torch"),
+    ("transformers", "torch"),
 ]
 BATCH = 100
 NOISE = re.compile(r"oneDNN|cuda|absl::|computation_placer|TF-TRT|Warning|WARNING", re.IGNORECASE)
@@ -52,13 +58,11 @@ def test_a_server_with_the_environment_gives_the_framework_s_answers(
         client = server.client(60.0)
         for case in served:
             rows, expected = arrays(folder, case, "rows"), arrays(folder, case, "expected")
-            for at in range(0, ROWS, BATCH):
+            for at in range(0, len(next(iter(rows.values()))), BATCH):
                 part = {name: array[at : at + BATCH] for name, array in rows.items()}
                 answer = infer(client, case["name"], part)
                 for name, want in expected.items():
-                    assert_same(
-                        answer[name], want[at : at + BATCH], Tolerance(*case["split"]), f"{case['name']}: {name}"
-                    )
+                    check(case, name, answer[name], want[at : at + BATCH], Tolerance(*case["split"]))
         client.close()
         assert not NOISE.search(server.log), server.log
 

@@ -21,6 +21,8 @@ _MODULES = (
     *("keras.layers", "keras.models", "keras.initializers", "keras.regularizers", "keras.constraints"),
     *("keras.activations", "keras.losses", "keras.metrics", "keras.optimizers", "keras.ops", "keras.quantizers"),
     *("keras.dtype_policies", "keras.random", "keras.src.models", "keras.src.layers", "keras.src.ops"),
+    *("keras.src.optimizers", "keras.src.losses", "keras.src.metrics"),
+    *(f"keras.src.backend.{backend}.optimizers" for backend in ("tensorflow", "jax", "torch")),
 )
 
 
@@ -60,7 +62,10 @@ def check_archive(artifact: Artifact, *, trusted: bool) -> None:
             if archive.getinfo(CONFIG).file_size > _CONFIG_BYTES:
                 raise LoadFailed(f"{artifact.label}: {CONFIG} is larger than {_CONFIG_BYTES >> 20} MiB")
             text = archive.read(CONFIG)
-    for found in _objects(json.loads(text)):
+    config = json.loads(text)
+    if isinstance(config, dict):
+        config.pop("compile_config", None)  # how it was trained is not read: its losses may be the author's own
+    for found in _objects(config):
         _check_object(found, artifact, trusted)
 
 

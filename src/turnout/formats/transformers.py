@@ -119,6 +119,12 @@ class TransformersModel:
         self._tensor = torch.from_numpy
         self._gives = TASKS[ending].gives
         self._takes = frozenset(tokenizer.model_input_names)
+        files.check_tokenizer(artifact, tokenizer.vocab_files_names)
+        if len(tokenizer) > network.config.vocab_size:
+            raise LoadFailed(
+                f"{artifact.label}: its tokenizer has {len(tokenizer)} tokens and the model "
+                f"{network.config.vocab_size}: they are not of the same model"
+            )
         if tokenizer.pad_token is None:
             raise LoadFailed(f"{artifact.label}: its tokenizer has no padding token; set one and save it again")
         said = [getattr(network.config, "max_position_embeddings", None), tokenizer.model_max_length]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,20 @@ def check_weights(artifact: Artifact, *, trusted: bool) -> None:
             f"{artifact.label} holds its weights as {PICKLED[0]}, a pickle. Loading it may run code from the file, so "
             "it is refused unless you say that you trust where it comes from: --trust-pickle on the command line, "
             "trust_pickle=True in Python. Safer: model.save_pretrained(directory) writes model.safetensors"
+        )
+
+
+def check_tokenizer(artifact: Artifact, names: Mapping[str, str]) -> None:
+    """Raises LoadFailed where the tokenizer's files are not there: the library makes an empty one without a word.
+
+    `names` are those that the tokenizer reads: one that holds everything, and the separate ones.
+    """
+    whole = names.get("tokenizer_file", "tokenizer.json")
+    parts = [name for key, name in names.items() if key != "tokenizer_file"]
+    if whole not in artifact.listing and not all(name in artifact.listing for name in parts):
+        raise LoadFailed(
+            f"{artifact.label} holds no tokenizer ({whole}, or {' and '.join(parts)}); "
+            "save it beside the model: tokenizer.save_pretrained(directory)"
         )
 
 

@@ -281,7 +281,12 @@ def _outcomes(files: Mapping[str, str], options: LoadOptions) -> dict[str, str]:
     while waiting:
         arguments = [str(options.trust_pickle), options.format or "", said, *(files[what] for what in waiting)]
         ended = subprocess.run(
-            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=300, check=False
+            [sys.executable, "-c", program, *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",  # native code repeats the damaged bytes
+            timeout=300,
+            check=False,
         )
         found = [line.removeprefix("OUTCOME ") for line in ended.stdout.splitlines() if line.startswith("OUTCOME ")]
         if len(found) < len(waiting):
