@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from turnout.core.errors import Failure, InvalidInput, NotReady
-from turnout.deploy.home import home
+from turnout.deploy.home import socket_path
 from turnout.deploy.plan import Phase
 from turnout.deploy.policy import LABEL, VersionPolicy
 from turnout.deploy.spec import ModelSpec
@@ -25,11 +25,6 @@ from turnout.runtime.wire import Message
 
 Question = Mapping[str, Any]
 _MAX_LINE = 1 << 20
-
-
-def socket_path(port: int) -> Path:
-    """Where the server on that HTTP port listens for its administrator."""
-    return home() / "run" / f"{port}.sock"
 
 
 class Administration:

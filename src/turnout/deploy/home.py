@@ -17,3 +17,8 @@ def home() -> Path:
         return Path(chosen).expanduser().absolute()
     caches = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(caches) if Path(caches).is_absolute() else Path.home() / ".cache") / "turnout"
+
+
+def socket_path(port: int) -> Path:
+    """Where the server on that HTTP port listens for its administrator."""
+    return home() / "run" / f"{port}.sock"

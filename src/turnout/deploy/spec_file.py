@@ -39,7 +39,7 @@ def read_spec(path: Path) -> SpecFile:
     if not isinstance(models, list) or not models:
         raise InvalidInput("at least one model is needed", field="models", expected="a list", example=_EXAMPLE)
     specs = tuple(_model(entry, f"models[{number}]", path.parent) for number, entry in enumerate(models))
-    server = _fields(ServeSpec, found.get("server", {}), "server", ("models",))
+    server = _fields(ServeSpec, found.get("server", {}), "server", without=("models",))
     sources = _fields(SourceSettings, found.get("sources", {}), "sources")
     environments = _fields(IndexPolicy, found.get("environments", {}), "environments")
     if "wheels" in environments:
@@ -103,9 +103,11 @@ def _mapping(value: Any, where: str, known: tuple[str, ...] | None = None) -> Ma
     return value
 
 
-def _fields(kind: type, value: Any, where: str, apart: tuple[str, ...] = ()) -> dict[str, Any]:
+def _fields(
+    kind: type, value: Any, where: str, apart: tuple[str, ...] = (), without: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """The values for a dataclass's fields, each of its declared type; those named in `apart` are left to others."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in without}
     found = _mapping({} if value is None else value, where, tuple(fields))
     return {key: _typed(fields[key], entry, f"{where}.{key}") for key, entry in found.items() if key not in apart}
 

@@ -11,7 +11,8 @@ from importlib import import_module
 
 import turnout
 from turnout.core.errors import Failure
-from turnout.entrypoints import compile, control, environments
+from turnout.entrypoints import compile as compiling
+from turnout.entrypoints import control, environments
 from turnout.entrypoints.supplies import package_words, source_words
 
 _EPILOG = """\
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     control.words(verbs)
-    compile.words(verbs, _model_words)
+    compiling.words(verbs, _model_words)
     environments.words(verbs)
     return parser
 

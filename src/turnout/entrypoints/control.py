@@ -9,8 +9,7 @@ import sys
 from typing import Any
 
 from turnout.core.errors import NotReady
-from turnout.deploy.administration import socket_path
-from turnout.entrypoints.repository import failure_of
+from turnout.deploy.home import socket_path
 
 _PATIENCE = 3600.0
 VERBS = ("status", "versions", "load", "unload", "label", "apply")
@@ -66,6 +65,8 @@ def ask(port: int, question: dict[str, Any]) -> Any:
     if found is None:
         raise NotReady(f"no server of yours runs on HTTP port {port}; --port names another")
     if "failed" in found:
+        from turnout.entrypoints.repository import failure_of
+
         raise failure_of(found)
     return found["answer"]
 
