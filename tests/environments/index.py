@@ -23,6 +23,9 @@ class Index(ThreadingHTTPServer):
         self.user = user
         self.wanted = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else ""
         self.asked: list[str] = []
+        self.came = threading.Event()
+        self.go = threading.Event()
+        self.go.set()
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         login = f"{user}:{password}@" if user else ""
         self.url = f"http://{login}127.0.0.1:{self.server_address[1]}/simple/"
@@ -38,6 +41,8 @@ class _Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        self.server.came.set()
+        self.server.go.wait(30)
         if self.server.folder is None:
             return self._send(502, b"this place only records")
         if self.server.wanted and self.headers.get("authorization") != self.server.wanted:

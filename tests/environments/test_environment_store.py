@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.environments.wheels import make_wheel
+from tests.environments.index import serving
+from tests.environments.wheels import make_wheel, sha256
 from turnout.core.errors import EnvironmentFailed
 from turnout.deploy.environments.environment import Environment, IndexPolicy, Requirements
-from turnout.deploy.environments.store import Environments
+from turnout.deploy.environments.locks import alone
+from turnout.deploy.environments.pythons import find_python
+from turnout.deploy.environments.store import Environments, digest_of
 
 SCORES = Requirements(("scores==1.0",))
 OLD = Requirements(("old-scores",))
@@ -136,9 +139,82 @@ def test_a_build_that_is_killed_is_swept_by_the_next(environments: Environments)
     left = [entry.name for entry in environments.root.iterdir() if entry.name != ".locks"]
     assert len(left) == 1
     assert environments.entries() == []
-    environments.sweep()
-    assert [entry.name for entry in environments.root.iterdir()] == [".locks"]
+    end = time.monotonic() + 30
+    while (environments.root / left[0]).exists():  # what it had started may still be writing, and holds the lock
+        assert time.monotonic() < end
+        environments.sweep()
     assert run(environments.ensure(SCORES), "import scores; print(scores.__version__)") == "1.0"
+
+
+def test_what_a_killed_builder_had_started_keeps_the_lock(environments: Environments, wheels: Path) -> None:
+    """Its installer may go on writing for a while; nobody builds at the same place meanwhile."""
+    with serving(wheels) as index:
+        index.go.clear()
+        script = (
+            "import sys; from pathlib import Path\n"
+            "from turnout.deploy.environments.environment import *\n"
+            "from turnout.deploy.environments.store import Environments\n"
+            "store = Environments(Path(sys.argv[1]), IndexPolicy((sys.argv[2],), public=False))\n"
+            "store.ensure(Requirements(('scores==1.0',)))\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", script, str(environments.root), index.url]) as builder:
+            assert index.came.wait(30)
+            builder.kill()
+        (digest,) = [entry.name for entry in environments.root.iterdir() if entry.name != ".locks"]
+        with alone(environments.root / ".locks" / digest) as lock:
+            assert lock is None
+        index.go.set()
+        store = Environments(environments.root, IndexPolicy((index.url,), public=False))
+        assert store.ensure(SCORES).digest == digest
+    assert store.entries()[0].packages == {"numpy": "2.4.0", "scores": "1.0"}
+
+
+def test_waiting_for_another_is_said_and_can_be_cancelled(environments: Environments) -> None:
+    digest = digest_of(SCORES, find_python(), environments.policy)
+    said: list[str] = []
+    with alone(environments.root / ".locks" / digest), pytest.raises(EnvironmentFailed, match=r"waiting .* cancelled"):
+        environments.ensure(SCORES, said.append, lambda: bool(said))
+    assert said == [f"waiting for another process that builds the environment {digest}"]
+
+
+def test_numpy_is_added_where_none_fits_this_python(environments: Environments, wheels: Path) -> None:
+    """A marker may leave it out, and a lock may have forgotten it."""
+    said: list[str] = []
+    old = environments.ensure(Requirements(("old-scores", "numpy<2 ; python_version < '3'")), said.append)
+    assert old.packages == {"numpy": "1.23.5", "old-scores": "0.9"}
+    make_wheel(wheels, "alone", "1.0")
+    locked = f"alone==1.0 --hash=sha256:{sha256(wheels / 'alone-1.0-py3-none-any.whl')}"
+    assert environments.ensure(Requirements((locked,)), said.append).packages == {"alone": "1.0", "numpy": "2.4.0"}
+    assert said.count("the spec brings no numpy for this Python; adding it") == 1
+
+
+def test_where_files_are_fixed_by_hash_the_places_make_no_difference(wheels: Path) -> None:
+    python = find_python()
+    named, other = IndexPolicy(("https://a.example/simple",), public=False), IndexPolicy()
+    locked = Requirements((f"numpy==1 --hash=sha256:{'0' * 64}",))
+    assert digest_of(locked, python, named) == digest_of(locked, python, other)
+    assert digest_of(SCORES, python, named) != digest_of(SCORES, python, other)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("3.10", r"requirements.txt asks for Python 3\.10, and workers need 3\.11 or newer"),
+        ("3.99", r"there is no python3\.99 on PATH"),
+        ("3.98", r"python3\.98 is Python 3\."),
+        ("3.97", r"the interpreter .*python3\.97 does not run"),
+    ],
+)
+def test_a_python_that_is_not_here(
+    version: str, said: str, environments: Environments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3.98").symlink_to(sys.executable)
+    (tmp_path / "bin" / "python3.97").write_text("#!/bin/false\n")
+    (tmp_path / "bin" / "python3.97").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(EnvironmentFailed, match=said):
+        environments.ensure(Requirements((), version, "requirements.txt"))
 
 
 def test_one_whose_python_was_uninstalled_is_built_again(environments: Environments) -> None:
@@ -165,8 +241,9 @@ def test_the_longest_unused_goes_first_and_none_in_use(environments: Environment
     with environments.hold(old):
         assert [one.digest for one in environments.evict(1, in_use={bare.digest})] == [new.digest]
         assert not environments.remove(old.digest)
-    assert [one.digest for one in environments.evict(bare.nbytes)] == [old.digest]
-    assert environments.remove(bare.digest)
+    assert environments.entries()[0].digest == old.digest, "what is let go was used until then"
+    assert [one.digest for one in environments.evict(old.nbytes)] == [bare.digest]
+    assert environments.remove(old.digest)
     assert environments.entries() == []
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from turnout.core.errors import EnvironmentFailed
 from turnout.deploy.environments.build import check
@@ -83,6 +86,18 @@ def test_one_form_for_each_requirement(line: str, form: str) -> None:
 def test_what_reaches_beyond_an_index_is_refused_by_name(line: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailed, match=f"the spec: .*{said}"):
         requirements_of(tmp_path, [line])
+
+
+@given(st.text() | st.text("abz-._=<>!~;[]()'\"@:/$`|&\\ \n\r\t0#{}+*,", min_size=1))
+def test_whatever_is_written_becomes_one_plain_line_or_is_refused(text: str) -> None:
+    try:
+        form = canonical(text, "x")
+    except EnvironmentFailed:
+        return
+    assert form.isprintable()
+    assert form[0].isalnum()
+    assert not {"@", "/", "\\", "$", "`", "&", "#", ":"} & set(re.sub(r" --hash=\w+:", "", form))
+    assert canonical(form, "x") == form
 
 
 def test_nothing_said_is_none_and_an_empty_list_is_nothing_wanted(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from turnout.core.errors import EnvironmentFailed
-from turnout.deploy.environments.commands import Ended, run
+from turnout.deploy.environments.commands import Ended, run, without_credentials
 from turnout.deploy.environments.environment import IndexPolicy, Requirements, Tell
 from turnout.deploy.environments.installers import Installer, Task, find_installer
 from turnout.deploy.environments.inventory import packages
@@ -20,6 +21,8 @@ from turnout.deploy.environments.pythons import Python
 _REASON_LINES = 30
 _REASON_CHARACTERS = 4000
 _COMPLAINT = re.compile(r"\s*(?:error|ERROR|\u00d7)")
+_TRIAL_SECONDS = 300.0
+_NO_SECRETS = {"PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ"}
 #: A worker speaks in arrays, whatever the model asks for.
 NUMPY = "numpy"
 
@@ -51,7 +54,7 @@ def check(requirements: Requirements, policy: IndexPolicy, tell: Tell) -> None:
             raise EnvironmentFailed(
                 f"{requirements.origin}: {name_of(line)} has hashes but no one version; expected =="
             )
-    for place in requirements.places:
+    for place in map(without_credentials, requirements.places):
         if policy.host:
             raise EnvironmentFailed(
                 f"{requirements.origin} says {place!r}, and a model does not choose where packages come from; name the "
@@ -77,7 +80,15 @@ def build(path: Path, python: Python, requirements: Requirements, policy: IndexP
             how.tell(f"{requirements.origin} brings no numpy for this Python; adding it")
             lines = tuple(f"{name}=={version}" for name, version in packages(path).items())
             _install(start, installer, policy, Path(folder), path, Requirements((NUMPY,), constraints=lines))
-    ended = start([str(python_of(path)), "-I", "-c", "import numpy"])
+    _try(path, how)
+
+
+def _try(path: Path, how: Build) -> None:
+    """Imports numpy there, with none of the server's variables that may be secrets: it runs what was installed."""
+    known = {name: value for name, value in os.environ.items() if name in _NO_SECRETS}
+    command = [str(python_of(path)), "-I", "-c", "import numpy"]
+    said: list[str] = []
+    ended = run(command, known, said.append, folder=path, timeout=_TRIAL_SECONDS, cancelled=how.cancelled)
     _fail(ended, "what was installed cannot run: numpy does not import")
 
 

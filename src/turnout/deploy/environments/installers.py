@@ -16,7 +16,15 @@ from turnout.deploy.environments.host import HostSettings, host_settings
 
 #: Settings of uv that say how, not where from; they stay when the operator names the indexes.
 _UV_KEPT = (
-    *("UV_CACHE_DIR", "UV_CONCURRENT_", "UV_HTTP_", "UV_INSECURE_HOST", "UV_KEYRING_PROVIDER", "UV_LINK_MODE"),
+    *(
+        "UV_CACHE_DIR",
+        "UV_CONCURRENT_",
+        "UV_EXCLUDE_NEWER",
+        "UV_HTTP_",
+        "UV_INSECURE_HOST",
+        "UV_KEYRING_PROVIDER",
+        "UV_LINK_MODE",
+    ),
     *("UV_NATIVE_TLS", "UV_NO_CACHE", "UV_REQUEST_TIMEOUT", "UV_SYSTEM_CERTS"),
 )
 _PIP_KEPT = ("PIP_CERT", "PIP_CACHE_DIR", "PIP_CLIENT_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_NO_CACHE_DIR", "PIP_RETRIES")

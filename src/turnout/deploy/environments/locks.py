@@ -17,12 +17,15 @@ _PAUSE = 0.05
 class Hold:
     """An environment in use by this process; nobody removes it until `close`, or until the process ends."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, used: Path) -> None:
         self._fd = fd
+        self._used = used
 
     def close(self) -> None:
-        """Lets go. More than once is harmless."""
+        """Lets go, and notes that it was used until now. More than once is harmless."""
         if self._fd >= 0:
+            with suppress(OSError):
+                os.utime(self._used)
             os.close(self._fd)
             self._fd = -1
 
@@ -33,15 +36,15 @@ class Hold:
         self.close()
 
 
-def share(path: Path) -> Hold:
-    """Takes the lock together with other users; waits while somebody builds or removes (which is short)."""
+def share(path: Path, used: Path) -> Hold:
+    """Takes the lock together with other users; waits while somebody builds or removes what is at `used`."""
     fd = _open(path)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
     except BaseException:
         os.close(fd)
         raise
-    return Hold(fd)
+    return Hold(fd, used)
 
 
 @contextmanager

@@ -43,7 +43,10 @@ def find_python(version: str = "", origin: str = "the spec") -> Python:
             f"{origin} asks for Python {version}, and there is no python{version} on PATH (this is {ours}); install "
             "it, or give requirements of your own in the spec"
         )
-    return _asked(found)
+    other = _asked(found)
+    if not f"{other.version}.".startswith(f"{version}."):
+        raise EnvironmentFailed(f"{origin} asks for Python {version}, and {found} is Python {other.version}")
+    return other
 
 
 @cache

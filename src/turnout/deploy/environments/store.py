@@ -60,7 +60,7 @@ class Environments:
 
     def hold(self, environment: Environment) -> Hold:
         """Keeps it from being removed until closed, or until this process ends. Raises EnvironmentFailed if gone."""
-        hold = share(self._lock(environment.digest))
+        hold = share(self._lock(environment.digest), self._path(environment.digest))
         if self._read(environment.digest) is None:
             hold.close()
             raise EnvironmentFailed(f"the environment {environment.digest} was removed; ask for it again")
