@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gzip
 import re
-import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from turnout.core.errors import SourceFailed
+from turnout.core.errors import LoadFailed, SourceFailed
+from turnout.deploy.sources.archives import MAX_RATIO
+from turnout.deploy.sources.disk import remove_tree
 from turnout.deploy.sources.download import too_large
 from turnout.deploy.sources.manifest import MAX_FILES, check_name
+from turnout.deploy.sources.tar import members
 
 _TITLES = ("org.opencontainers.image.title", "org.cncf.model.filepath", "org.cnai.model.filepath")
 _UNPACK = "io.deis.oras.content.unpack"
@@ -28,8 +30,9 @@ MODELS = "models"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _OPAQUE = ".wh..wh..opq"
 _WHITEOUT = ".wh."
-_CHUNK_BYTES = 1 << 20
-_ARCHIVE_BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, gzip.BadGzipFile, UnicodeError, ValueError)
+#: What even the smallest layer may unpack to.
+_FREE_BYTES = 16 << 20
+_ARCHIVE_BROKEN = (EOFError, OSError, zlib.error, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,73 +105,62 @@ class Unpacking:
         self._into = into
         self._named = named
         self._below = f"{below}/" if below else ""
+        self._all_gone = f"{_WHITEOUT}{below}" if below else ""
         self._left = limit
         self._limit = limit
         self._count = 0
         self.seen: set[str] = set()
 
     def unpack(self, path: Path, archive: str) -> None:
-        """One archive. Raises SourceFailed for one that is damaged, hostile or too large."""
+        """One archive. Raises LoadFailed for one that is damaged, hostile or too large."""
         try:
             with path.open("rb") as raw:
-                packed = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if archive == "gzip" else raw
-                with tarfile.open(fileobj=cast("IO[bytes]", _Guarded(packed)), mode="r:") as tar:
-                    for member in tar:
-                        self._count += 1
-                        if self._count > 10 * MAX_FILES:
-                            raise SourceFailed(f"{self._named} has absurdly many files")
-                        self._take(tar, member)
+                opened = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if archive == "gzip" else raw
+                stream = cast("IO[bytes]", _Bounded(opened, max(path.stat().st_size * MAX_RATIO, _FREE_BYTES)))
+                for name, _, content in members(stream, self._is_wanted):
+                    if _plain(name) == self._all_gone:
+                        self._remove_all(path.parent)
+                    else:
+                        self._take(_plain(name)[len(self._below) :], content)
+        except LoadFailed as problem:
+            raise SourceFailed(f"{self._named} has a layer that is not unpacked: {problem.message}") from None
         except _ARCHIVE_BROKEN as problem:
             if isinstance(problem, OSError) and problem.errno:
                 raise  # the disk's matter, not the archive's
             text = str(problem) or type(problem).__name__
             raise SourceFailed(f"{self._named} has a layer that is no readable archive: {text[:200]}") from None
 
-    def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        name = member.name.removeprefix("./").strip("/")
-        if name in {"", "."}:
-            return
-        self.seen.add(name.split("/")[0][:80])
-        if not f"{name}/".startswith(self._below):
-            return
-        name = name[len(self._below) :]
-        if not name:
-            return
+    def _is_wanted(self, name: str) -> bool:
+        name = _plain(name)
+        if len(self.seen) < MAX_FILES:
+            self.seen.add(name.split("/")[0][:80])
+        return name.startswith(self._below) or name == self._all_gone
+
+    def _take(self, name: str, content: Iterator[bytes]) -> None:
         check_name(name)
         last = name.rpartition("/")[2]
         if self._below and last.startswith(_WHITEOUT):
             self._remove(name, last)
-        elif member.isdir():
-            self._make_room(self._into / name, is_file=False)
-        elif member.isreg() and not member.issparse():
-            self._write(tar, member, name)
-        else:
-            kind = "a link" if member.islnk() or member.issym() else "neither a file nor a directory"
-            raise SourceFailed(f"{self._named}: {name[:200]!r} is {kind}; only files and directories are taken")
-
-    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> None:
-        source = tar.extractfile(member)
-        if source is None:
-            raise SourceFailed(f"{self._named}: {name[:200]!r} cannot be read")
+            return
+        self._count += 1
+        if self._count > MAX_FILES:
+            raise SourceFailed(f"it holds more than {MAX_FILES} files")
         place = self._into / name
-        self._make_room(place, is_file=True)
+        self._make_room(place)
         with place.open("xb") as file:
-            while chunk := source.read(_CHUNK_BYTES):
+            for chunk in content:
                 self._left -= len(chunk)
                 if self._left < 0:
                     raise too_large(self._limit - self._left, self._limit)
                 file.write(chunk)
 
-    def _make_room(self, place: Path, *, is_file: bool) -> None:
-        """Directories for a file or a directory, over what an earlier layer has there."""
-        for part in reversed([one for one in place.parents if self._into in one.parents]):
-            if part.is_file():
+    def _make_room(self, place: Path) -> None:
+        """The directories for a file, over what an earlier layer has there."""
+        for part in place.parents:
+            if self._into in part.parents and part.is_file():
                 part.unlink()
-        if is_file and place.is_dir():
-            _remove_tree(place)
-        elif place.is_file():
-            place.unlink()
-        (place.parent if is_file else place).mkdir(parents=True, exist_ok=True)
+        remove_tree(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
 
     def _remove(self, name: str, last: str) -> None:
         """What a later layer says is no longer there."""
@@ -176,43 +168,30 @@ class Unpacking:
         gone = parent if last == _OPAQUE else parent / last.removeprefix(_WHITEOUT)
         if last != _OPAQUE:
             check_name(last.removeprefix(_WHITEOUT))
-        if gone.is_dir():
-            _remove_tree(gone)
-        else:
-            gone.unlink(missing_ok=True)
-        if last == _OPAQUE:
-            gone.mkdir(parents=True, exist_ok=True)
+        remove_tree(gone)
+
+    def _remove_all(self, archives: Path) -> None:
+        """The same, of everything but the archives that are still to come."""
+        for one in self._into.iterdir():
+            if one != archives:
+                remove_tree(one)
 
 
-def _remove_tree(path: Path) -> None:
-    for one in sorted(_below(path), reverse=True):
-        if one.is_dir():
-            one.rmdir()
-        else:
-            one.unlink()
-    path.rmdir()
+class _Bounded:
+    """A stream that ends in a failure where it gives more than it should."""
+
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
+        self._stream = stream
+        self._left = limit
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise LoadFailed(f"it unpacks to more than {MAX_RATIO} times its size")
+        return content
 
 
-def _below(path: Path) -> Iterator[Path]:
-    return path.rglob("*")
-
-
-class _Guarded:
-    """A file whose reads are small. An archive's extended headers are read whole, and may claim any size."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _CHUNK_BYTES:
-            raise ValueError("a header of the archive is absurdly large")
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def close(self) -> None:
-        self._file.close()
+def _plain(name: str) -> str:
+    """A name as an image means it: `./models/a`, `/models/a` and `models/a` are one."""
+    return name.removeprefix("./").lstrip("/")

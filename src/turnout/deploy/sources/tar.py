@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from turnout.core.errors import LoadFailed
@@ -19,9 +19,12 @@ _KINDS = {b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": 
 _RECORD = re.compile(rb"([0-9]{1,8}) ([^=]+)=")
 
 
-def members(stream: IO[bytes]) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+def members(
+    stream: IO[bytes], wanted: Callable[[str], bool] = lambda _: True
+) -> Iterator[tuple[str, int, Iterator[bytes]]]:
     """Name, size in bytes and content of every plain file. The content has to be read before the next one.
 
+    wanted: what is not is passed over by its name, whatever it is.
     Raises LoadFailed for anything that is neither file nor directory, and ValueError for what is damaged.
     """
     extended: dict[str, str] = {}
@@ -45,7 +48,8 @@ def members(stream: IO[bytes]) -> Iterator[tuple[str, int, Iterator[bytes]]]:
         name = extended.get("path") or _name(header)
         size = int(extended.get("size", size))
         extended = {}
-        if kind == _DIRECTORY:
+        if kind == _DIRECTORY or not wanted(name):
+            size = 0 if kind in _KINDS else size  # a link's size, where it has one, is that of what it leads to
             for _ in _content(stream, size):
                 pass
             continue
