@@ -127,6 +127,15 @@ def test_status_holds_what_both_kinds_of_client_look_for() -> None:
     assert get(serving, "/v1/models/other")[0] == 404
 
 
+def test_a_signature_of_another_name_is_asked_for_by_that_name() -> None:
+    named = FakeModel("linear", replace(LINEAR.signature, name="score"), LINEAR.predict)
+    for name in ("", "score"):
+        assert ask(named, PATH, {"instances": [[1, 2, 3]], "signature_name": name})[0] == 200
+    assert ask(named, PATH, {"instances": [[1, 2, 3]], "signature_name": "serving_default"})[0] == 400
+    definitions = get(FakeServing((named,)), "/v1/models/linear/metadata")[1]["metadata"]["signature_def"]
+    assert list(definitions["signature_def"]) == ["score"]
+
+
 def test_metadata_is_a_signature_def() -> None:
     content = get(FakeServing((LINEAR,)), "/v1/models/linear/metadata")[1]
     definition = content["metadata"]["signature_def"]["signature_def"]["serving_default"]

@@ -89,6 +89,7 @@ class Signature:
     `source`: where the signature comes from: "artifact", "example" or "user".
     `form`: what the model's own library answers with, for protocols that repeat it: "table" (the outputs are columns
     of a data frame, also where there is one), "names" (arrays by name, also where there is one), "" (one bare array).
+    `name`: what an artifact with several signatures calls this one; "" where there is nothing to tell apart.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -97,6 +98,7 @@ class Signature:
     lenient: bool = False
     source: str = "artifact"
     form: str = ""
+    name: str = ""
     #: The data types that occur among the outputs.
     output_types: frozenset[str] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)
@@ -122,6 +124,7 @@ class Signature:
             "lenient": self.lenient,
             "source": self.source,
             "form": self.form,
+            "name": self.name,
         }
 
     @classmethod
@@ -134,6 +137,7 @@ class Signature:
             found.get("lenient", False),
             found.get("source", "user"),
             found.get("form", ""),
+            found.get("name", ""),
         )
 
     @property

@@ -24,7 +24,7 @@ from turnout.formats.graph_signatures import completed, datatype_of, has_rows, o
 from turnout.formats.jax_export import filled, jax_library
 from turnout.formats.quiet import quiet_import
 from turnout.formats.refusals import library, loading
-from turnout.formats.tensorflow import tensorflow
+from turnout.formats.tensorflow import said, tensorflow
 
 _KIND = "a Keras model"
 _BACKENDS = ("tensorflow", "jax", "torch")
@@ -130,9 +130,7 @@ class KerasModel:
         except Failure:
             raise
         except self._failures as problem:
-            said = str(problem).strip().splitlines()
-            got = said[0][:300] if said else type(problem).__name__
-            raise InvalidInput("the model's layers do not take these inputs", got=got) from problem
+            raise InvalidInput("the model's layers do not take these inputs", got=said(problem)) from problem
         made = {name: canonical(np.asarray(value)) for name, value in zip(self._names, answer, strict=True)}
         return {name: array[:rows] for name, array in made.items()} if rows else made
 

@@ -46,7 +46,7 @@ class TensorFlow:
         with loading(artifact, _KIND):
             tags = ["serve"] if len(content.tags) > 1 and ["serve"] in content.tags else None
             loaded = tf.saved_model.load(str(artifact.file), tags=tags)
-            return TensorFlowModel(tf, loaded, loaded.signatures[key], artifact, options)
+            return TensorFlowModel(tf, loaded, key, artifact, options)
 
 
 def tensorflow(what: str, threads: int) -> Any:
@@ -89,17 +89,17 @@ class TensorFlowModel:
 
     __slots__ = ("_call", "_constant", "_invalid", "_kept", "signature")
 
-    def __init__(
-        self, tf: Any, kept: Any, call: Callable[..., Mapping[str, Any]], artifact: Artifact, options: LoadOptions
-    ) -> None:
+    def __init__(self, tf: Any, kept: Any, key: str, artifact: Artifact, options: LoadOptions) -> None:
         self._kept = kept  # owns the variables
+        call: Callable[..., Mapping[str, Any]] = kept.signatures[key]
         self._call = call
         self._constant = tf.convert_to_tensor
         self._invalid = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError)
         inputs = overridden(_inputs(call, artifact, options), options.signature, artifact.label)
         outputs = _outputs(call, artifact)
         batched = has_rows([*inputs, *outputs]) if options.signature is None else options.signature.batched
-        self.signature = Signature(inputs, (), batched=batched, source="user" if options.signature else "artifact")
+        source = "user" if options.signature else "artifact"
+        self.signature = Signature(inputs, (), batched=batched, source=source, name=key)
         self.signature = completed(self.signature, self.predict, outputs, example=example_of(artifact, options))
 
     def predict(self, inputs: Tensors) -> Tensors:
@@ -107,9 +107,19 @@ class TensorFlowModel:
         try:
             answer = self._call(**{name: self._constant(array) for name, array in inputs.items()})
         except self._invalid as problem:
-            said = str(problem).splitlines()[0][:300]
-            raise InvalidInput("the model's graph does not take these inputs", got=said) from problem
+            raise InvalidInput("the model's graph does not take these inputs", got=said(problem)) from problem
         return {name: _array(value) for name, value in answer.items()}
+
+
+def said(problem: Exception) -> str:
+    """What TensorFlow says is wrong with the inputs, without the names and places of its nodes."""
+    lines = [line.strip() for line in str(problem).splitlines()]
+    told = [
+        line
+        for line in lines
+        if line and not line.startswith(("Graph execution error", "Detected at", "[[", "File", "<"))
+    ]
+    return told[0][:300] if told else type(problem).__name__
 
 
 def _array(value: Any) -> Array:
@@ -124,8 +134,8 @@ def _array(value: Any) -> Array:
 def _inputs(call: Any, artifact: Artifact, options: LoadOptions) -> tuple[TensorSpec, ...]:
     """What the signature takes. A tensor of unknown rank has to be shown by an example or said by the user."""
     found = []
-    said = declared_inputs(artifact, options)
-    shown = {spec.name: spec for spec in said.inputs} if said is not None else {}
+    declared = declared_inputs(artifact, options)
+    shown = {spec.name: spec for spec in declared.inputs} if declared is not None else {}
     for name, spec in call.structured_input_signature[1].items():
         datatype = datatype_of(spec.dtype.name, f"{artifact.label}: the input {name!r}")
         if spec.shape.rank is not None:

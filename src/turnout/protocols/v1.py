@@ -100,7 +100,7 @@ def _quick(body: bytes | bytearray | memoryview, signature: Signature) -> tuple[
 def _exact(document: Any, signature: Signature) -> tuple[Tensors, str]:
     body = expect_object(document, "body")
     name = body.get("signature_name", "")
-    if name not in ("", "serving_default"):
+    if name not in ("", signature.name or v1_status.DEFAULT_SIGNATURE):
         raise InvalidInput(f"Serving signature name: {show(name)} not found in signature def", field="signature_name")
     if ("instances" in body) == ("inputs" in body):
         raise InvalidInput("needs exactly one of instances and inputs", field="body", got=show(body))

@@ -9,6 +9,8 @@ from turnout.core.signature import TensorSpec
 from turnout.protocols.http import HttpRequest, HttpResponse, Route
 from turnout.protocols.v2_metadata import models, respond
 
+#: What a model's only signature is called where its artifact has no name for it.
+DEFAULT_SIGNATURE = "serving_default"
 _TF_STATE = {
     State.STARTING: "LOADING",
     State.WARMING: "LOADING",
@@ -62,7 +64,7 @@ def metadata(http: HttpRequest, serving: Serving, name: str, version: str) -> Ht
     return respond(
         {
             "model_spec": {"name": model.name, "signature_name": "", "version": model.version},
-            "metadata": {"signature_def": {"signature_def": {"serving_default": definition}}},
+            "metadata": {"signature_def": {"signature_def": {model.signature.name or DEFAULT_SIGNATURE: definition}}},
         }
     )
 
