@@ -98,7 +98,7 @@ def test_servers_that_offer_less(web: WebServer, cache: ArtifactCache, allowed: 
 def test_a_server_that_says_nothing_of_its_files(web: WebServer, cache: ArtifactCache, allowed: SourceSettings) -> None:
     web.files["/m"] = b"content"
     web.has_tags = web.has_times = False
-    with pytest.raises(SourceFailed, match="add #sha256="):
+    with pytest.raises(SourceFailed, match="Add #sha256="):
         cache.fetch(web.url("/m"), allowed)
     sha = hashlib.sha256(b"content").hexdigest()
     assert cache.fetch(web.url(f"/m#sha256={sha}"), allowed).path.read_bytes() == b"content"

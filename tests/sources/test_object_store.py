@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from s3_server import S3Server
+from web_server import WebServer, make_certificate
 
 from turnout.core.errors import SourceFailed
 from turnout.deploy.sources import source_of, transfer
@@ -212,3 +213,55 @@ def test_a_limit_is_known_before_a_byte_is_fetched(
     with pytest.raises(SourceFailed, match="the limit is 1999"):
         cache.fetch(f"s3://models/{prefix}/m", replace(quick, max_artifact_bytes=1999))
     assert cache.fetch(f"s3://models/{prefix}/m", replace(quick, max_artifact_bytes=2000)).manifest.nbytes == 2000
+
+
+@pytest.mark.parametrize(
+    ("scheme", "path", "options"),
+    [
+        ("gs", "/box/m%2Fmodel%2Eonnx", {"base_url": "{url}"}),
+        ("az", "/box/m/model.onnx", {"endpoint": "{url}", "account_name": "account"}),
+        ("s3", "/box/m/model.onnx", {"endpoint": "{url}"}),
+    ],
+)
+def test_where_each_store_is_asked(
+    cache: ArtifactCache, quick: SourceSettings, scheme: str, path: str, options: dict[str, str]
+) -> None:
+    """Anonymously, of a server that has files and entity tags; what makes these stores special is the library's."""
+    with WebServer() as web:
+        web.files[path] = b"content"
+        web.extra = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+        named = {name: value.format(url=web.url("")) for name, value in options.items()}
+        settings = replace(quick, options={scheme: {**named, "skip_signature": "true"}})
+        fetched = cache.fetch(f"{scheme}://box/m/model.onnx", settings)
+        assert fetched.path.read_bytes() == b"content"
+        assert "if-match" in {name.lower() for name in web.asked[-1][2]}
+
+
+def test_an_authority_of_one_s_own(
+    cache: ArtifactCache, quick: SourceSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path, "localhost")
+    with WebServer(certificate) as web:
+        web.files["/box/m"] = b"content"
+        web.extra = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+        options = {"s3": {"endpoint": web.url("", "localhost"), "skip_signature": "true"}}
+        with pytest.raises(SourceFailed, match="certificate is not trusted") as failed:
+            cache.fetch("s3://box/m", replace(quick, options=options))
+        assert not failed.value.retryable
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+        assert cache.fetch("s3://box/m", replace(quick, options=options)).path.read_bytes() == b"content"
+
+
+def test_a_connection_that_is_cut_goes_on_where_it_broke_off(
+    cache: ArtifactCache, quick: SourceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PIECE_BYTES", 4 << 20)
+    with WebServer() as web:
+        web.files["/box/m"] = os.urandom(9 << 20)
+        web.extra = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+        web.cut_after = [(2 << 20) + 100, 3 << 20]
+        options = {"s3": {"endpoint": web.url(""), "skip_signature": "true"}}
+        fetched = cache.fetch("s3://box/m", replace(quick, options=options))
+        assert fetched.path.read_bytes() == web.files["/box/m"]
+        assert web.cut_after == []
+        assert web.sent < (9 << 20) + (2 << 20), "no more than the chunk that was on its way comes again"

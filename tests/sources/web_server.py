@@ -139,7 +139,16 @@ def make_certificate(folder: Path, name: str) -> Path:
     """A key and a self-signed certificate for a name, in one PEM file."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+    command += [
+        "-days",
+        "2",
+        "-subj",
+        f"/CN={name}",
+        "-addext",
+        f"subjectAltName=DNS:{name}",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ]
     subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     both = folder / "both.pem"
     both.write_bytes(key.read_bytes() + certificate.read_bytes())

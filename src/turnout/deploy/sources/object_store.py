@@ -203,7 +203,7 @@ class _Bucket:
         for sign, reason in (
             ("Connection refused", "nobody listens there (connection refused)"),
             ("dns error", "its host is not known"),
-            ("certificate", "its certificate is not trusted"),
+            ("InvalidCertificate", "its certificate is not trusted"),
             ("timed out", "no answer in time"),
             ("TimedOut", "no answer in time"),
         ):
