@@ -117,10 +117,13 @@ def test_one_in_use_is_not_removed(do: Do, tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("words", ["evict", "evict --max-mb -1", "evict --max-mb nan", "list extra", "nothing"])
-def test_words_that_mean_nothing(do: Do, words: str) -> None:
+def test_words_that_mean_nothing(do: Do, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         do(words)
     assert ended.value.code == 2
+    usage, complaint = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: turnout")
+    assert re.match(r"turnout( env( \w+)?)?: error: ", complaint)
 
 
 def acts() -> dict[str, argparse.ArgumentParser]:

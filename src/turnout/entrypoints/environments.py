@@ -29,7 +29,7 @@ def words(verbs: Any) -> None:
         usage="turnout env ACT [OPTIONS] ...",
         allow_abbrev=False,
     )
-    acts = env.add_subparsers(dest="act", required=True, metavar="ACT")
+    acts = env.add_subparsers(dest="act", required=True, metavar="ACT", prog="turnout env")
 
     def act(name: str, does: str, usage: str) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = acts.add_parser(
