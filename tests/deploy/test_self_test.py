@@ -88,8 +88,12 @@ def test_nothing_is_said_where_nothing_is_stored(model):
         {"scores": [[0.25, 0.75], [2.0000001, -1.0], [None, None]], "tolerance": {"scores": 1e-6}},
         {"outputs": [{"name": "count", "datatype": "INT64", "shape": [3], "data": [0, 2, -(2**63)]}]},
         ["A", "GRÜN", "C"],
+        [
+            {"label": "A", "scores": {"yes": 0.75, "no": 0.25}},
+            *({"scores": {"no": a, "yes": b}, "label": c} for a, b, c in [(2.0, -1.0, "GRÜN"), (None, None, "C")]),
+        ],
     ],
-    ids=["records", "an answer", "by name", "a tolerance", "version 2", "the first output"],
+    ids=["records", "an answer", "by name", "a tolerance", "version 2", "the first output", "for people"],
 )
 def test_what_is_expected_may_be_written_as_an_answer(model, document):
     (model / "example.json").write_text(json.dumps(ROWS))

@@ -176,6 +176,10 @@ class MissingExtra(LoadFailed):
     """The library that reads this format is not installed; the text gives the install command."""
 
 
+class SelfTestFailed(LoadFailed):
+    """A model did not answer its own stored example as it is expected to; the text shows where."""
+
+
 class SourceFailed(LoadFailed):
     """An artifact could not be fetched: the place refused, is down, or holds no such thing."""
 

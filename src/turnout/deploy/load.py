@@ -11,21 +11,26 @@ from turnout.core.errors import LoadFailed
 from turnout.core.servable import Model
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors
+from turnout.deploy.self_test import self_test
 from turnout.deploy.version import VersionSpec
 from turnout.formats.examples import tensors_of
 from turnout.runtime.work import warm_up
 
 
 class Loaded(NamedTuple):
-    """A model that is ready to answer, and what its warm-up took: (rows, seconds) per run."""
+    """A model that is ready to answer, and what its warm-up took: (rows, seconds) per run.
+
+    self_test: what was checked ("3 rows predicted, 3 compared"), "" where nothing is stored to check.
+    """
 
     model: Model
     format: str
     measured: list[tuple[int, float]]
+    self_test: str = ""
 
 
 def load_model(spec: VersionSpec) -> Loaded:
-    """Loads and warms up. Raises LoadFailed or one of its kinds, with what was found and what to do."""
+    """Loads, tests and warms up. Raises LoadFailed or one of its kinds, with what was found and what to do."""
     artifact = formats.Artifact.of(spec.artifact)
     options = load_options(
         trust_pickle=spec.trust_pickle,
@@ -36,7 +41,8 @@ def load_model(spec: VersionSpec) -> Loaded:
     )
     found = formats.detect(artifact, options)
     model = formats.load(artifact, options)
-    return Loaded(model, found.name, warm_up(model, None))
+    tested = self_test(model, artifact, options.example)
+    return Loaded(model, found.name, list(tested.measured) or warm_up(model, None), tested.said)
 
 
 def detect_format(spec: VersionSpec) -> str:

@@ -17,6 +17,7 @@ _COMPANIONS = frozenset(
         "input_example.json",
         "serving_input_example.json",
         "example.json",
+        "expected.json",
         "config.json",
         "README.md",
     }
