@@ -327,6 +327,20 @@ def test_a_disk_that_is_full(
         cache.fetch(web.url("/a"), allowed)
 
 
+def test_a_disk_that_fills_up_on_the_way(cache: ArtifactCache, web: WebServer) -> None:
+    web.files["/m.bin"] = os.urandom(4 << 20)
+    script = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n" + FETCH
+    command = [sys.executable, "-c", script, str(cache.root), web.url("/m.bin"), str(1 << 20)]
+    ended = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert "SourceFailed: cannot write the artifact to disk: File too large" in ended.stderr
+    assert not list((cache.root / "partial").iterdir())
+    assert not cache.entries()
+
+
+def test_this_machine_may_be_asked_offline(cache: ArtifactCache, quick: SourceSettings, place: Path) -> None:
+    assert not cache.fetch(f"file://{place}", replace(quick, offline=True)).stale
+
+
 def test_a_place_that_cannot_be_written_to(tmp_path: Path, quick: SourceSettings, place: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SourceFailed, match="set TURNOUT_HOME"):

@@ -10,6 +10,7 @@ from turnout.core.errors import LoadFailed, SourceFailed
 from turnout.deploy.sources import source_of
 from turnout.deploy.sources.archives import unpack
 from turnout.deploy.sources.disk import ArtifactDisk, Entry, key_of, remove_tree
+from turnout.deploy.sources.file import FileSource
 from turnout.deploy.sources.locks import FileLock, locked
 from turnout.deploy.sources.manifest import Manifest, ManifestMismatch, manifest_of, verify
 from turnout.deploy.sources.retry import retrying
@@ -86,6 +87,10 @@ class ArtifactCache:
                     raise
                 progress(f"{moved.message}; looking again", 0, 0)
 
+    def arriving(self, pinned: Pinned) -> Path:
+        """Where the files of a fetch under way appear, whole or not; for a look, and nothing else."""
+        return self._disk.partial(key_of(pinned.pinned)) / "files"
+
     def open(self, digest: str) -> Fetched:
         """An artifact that is here already, verified. Raises SourceFailed where it is not, or is damaged."""
         self._disk.prepare()
@@ -136,7 +141,7 @@ class ArtifactCache:
         kept = self._kept_pin(uri)
         if kept is not None:  # the URI is immutable itself, and its content is here
             return kept, ""
-        if settings.offline:
+        if settings.offline and not isinstance(source, FileSource):
             why = "offline: nobody was asked"
             failure = SourceFailed(f"{uri} has not been fetched yet, and nobody may be asked (offline)")
         else:
@@ -175,7 +180,7 @@ class ArtifactCache:
         kept = self._kept(pinned, stale, progress)
         if kept is not None:
             return kept
-        if settings.offline:
+        if settings.offline and not isinstance(source, FileSource):
             raise SourceFailed(f"{pinned.uri} is not whole in the cache, and nobody may be asked (offline)")
         key = key_of(pinned.pinned)
         lock = FileLock(self._disk.fetch_lock(key))
