@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from turnout.core.errors import InvalidInput, LoadFailed, VersionNotFound
-from turnout.deploy.environments.environment import IndexPolicy
+from turnout.deploy.environments.environment import IndexPolicy, Requirements
 from turnout.deploy.home import home
 from turnout.deploy.repository import stamp, versions_in
 from turnout.deploy.sources.source import Pinned, Source, SourceSettings
@@ -103,7 +103,7 @@ class Supply:
         path, digest = found.path, ""
         held = self._held.setdefault(uid_of(model.name, found.version, generation), [])
         if found.pinned is not None:
-            fetched = self._fetch(found.pinned.pinned, tell)
+            fetched = self._fetch(found.pinned.pinned, tell, self._ahead(model, found.pinned, tell))
             path, digest = str(_inside(fetched.path, model)), fetched.digest
             held.append(partial(self.cache.release, digest))
         environment = self._environment(model, path, tell, held)
@@ -145,8 +145,22 @@ class Supply:
             return ""
         return manifest_of(artifact.path).digest
 
-    def _fetch(self, uri: str, tell: Tell) -> Fetched:
+    def _ahead(self, model: ModelSpec, pinned: Pinned, tell: Tell) -> Callable[[], None]:
+        """What is called while files arrive, so that the environment need not wait for the last of them."""
+        if model.environment == "none" or self._interpreter(model) or pinned.unpack:
+            return _nothing
+        from turnout.deploy.ahead import Ahead
+
+        ahead = Ahead(self.environments, self.cache.arriving(pinned), tell)
+        requirements = self._requirements(model, Path())
+        if requirements is not None:
+            ahead.begin(requirements)
+        return ahead.look
+
+    def _fetch(self, uri: str, tell: Tell, look: Callable[[], None] | None = None) -> Fetched:
         def progress(what: str, done: int, total: int) -> None:
+            if look is not None:
+                look()
             share = f" of {total / 2**20:.1f}" if total else ""
             tell(f"fetching {what}: {done / 2**20:.1f}{share} MiB")
 
@@ -156,20 +170,30 @@ class Supply:
         self, model: ModelSpec, path: str, tell: Tell, held: list[Callable[[], None]]
     ) -> tuple[str, str] | None:
         """The interpreter and the digest of a version's environment; None for the server's own."""
-        said = model.environment
-        if said == "none" or (said == "auto" and not Path(path).is_dir()):
-            return None  # only what lies inside the artifact speaks for it: a file's neighbours may be anybody's
-        if isinstance(said, str) and said != "auto" and _is_interpreter(Path(said)):
-            return said, ""
-        from turnout.deploy.environments.requirements import requirements_of
-
-        given = None if said == "auto" else Path(said) if isinstance(said, str) else said
-        requirements = requirements_of(Path(path), given)
+        if interpreter := self._interpreter(model):
+            return interpreter, ""
+        requirements = self._requirements(model, Path(path))
         if requirements is None:
             return None
         built = self.environments.ensure(requirements, tell)
         held.append(self.environments.hold(built).close)
         return str(built.python), built.digest
+
+    @staticmethod
+    def _interpreter(model: ModelSpec) -> str:
+        """The interpreter that the user names, "" where that is not what the environment is."""
+        said = model.environment
+        return said if isinstance(said, str) and _is_interpreter(Path(said)) else ""
+
+    @staticmethod
+    def _requirements(model: ModelSpec, path: Path) -> Requirements | None:
+        """What the spec or the artifact asks for; an empty path for what can be said before that is there."""
+        said = model.environment
+        if said == "none" or (said == "auto" and (path == Path() or not path.is_dir())):
+            return None  # only what lies inside the artifact speaks for it: a file's neighbours may be anybody's
+        from turnout.deploy.environments.requirements import requirements_of
+
+        return requirements_of(path, None if said == "auto" else Path(said) if isinstance(said, str) else said)
 
     def _compiled(self, model: ModelSpec, path: str, python: str, tell: Tell) -> str:
         from turnout.deploy.compile import compile_auto  # brings converters' names, which most servers never need
@@ -186,6 +210,10 @@ def _source(artifact: str) -> Source | None:
     from turnout.deploy.sources import source_of
 
     return source_of(artifact)
+
+
+def _nothing() -> None:
+    """Is called while files arrive, where nothing can be done meanwhile."""
 
 
 def _is_interpreter(path: Path) -> bool:
