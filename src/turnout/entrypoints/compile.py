@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         generated=arguments.generated,
         sizes=arguments.sizes or measure.SIZES,
         seconds=arguments.seconds,
-        tried=arguments.tried,
+        tried=arguments.tried or frozenset(),
     )
     outcome = compiling.compile_model(
         artifact, load, options, target, lambda line: print(f"{line} ...", file=sys.stderr)
