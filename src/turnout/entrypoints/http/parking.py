@@ -14,6 +14,7 @@ import fcntl
 import socket
 import struct
 import termios
+from itertools import islice
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -83,8 +84,7 @@ class Parking:
     def empty(self) -> None:
         """Lets everybody in."""
         while self._parked:
-            connection, _ = self._parked.popitem()
-            connection.unpark()
+            self._parked.popitem()[0].unpark()
 
     def _turn(self) -> None:
         now = monotonic()
@@ -96,17 +96,15 @@ class Parking:
             overdue += 1
         found = opening(self._pace.lag(now), self._last, len(parked), overdue)
         self._last = found.latest
-        for _ in range(found.overdue):
-            oldest = next(iter(parked))
-            del parked[oldest]
-            oldest.unpark()
-        for _ in range(found.latest):
-            if parked:
-                latest, _ = parked.popitem()
-                latest.unpark()
-        self._armed = bool(parked)
-        if self._armed:
-            self._loop.call_later(TICK, self._turn)
+        chosen = [*islice(parked, found.overdue), *islice(reversed(parked), found.latest)]
+        try:
+            for connection in chosen:
+                if parked.pop(connection, None) is not None:
+                    connection.unpark()
+        finally:  # whatever becomes of one, the others have their turn
+            self._armed = bool(parked)
+            if self._armed:
+                self._loop.call_later(TICK, self._turn)
 
 
 _CLOSE_WAIT = 8

@@ -210,15 +210,18 @@ class Reading(asyncio.Protocol):
     def unpark(self) -> None:
         """Reads again. What came in the meantime and waited in the kernel is as old as the kernel says."""
         self._parked = False
-        self._look_back()
-        self._resume()
+        if not self._look_back():
+            self._resume()
 
-    def _look_back(self) -> None:
-        """Finds out whether a request has been waiting already, and since when; ends what its client has left."""
+    def _look_back(self) -> bool:
+        """Finds out since when a request has been waiting, if one has. Ends the connection, and returns True, where
+        its client has left.
+        """
         found = unread(self._transport)
         if found is None:
-            return
+            return False
         if found.left:
             self._transport.abort()
         elif found.size:
             self._sent = monotonic() - found.age
+        return found.left
