@@ -169,6 +169,28 @@ def test_what_a_killed_builder_had_started_keeps_the_lock(environments: Environm
     assert store.entries()[0].packages == {"numpy": "2.4.0", "scores": "1.0"}
 
 
+def test_a_server_that_ends_takes_its_installer_along(environments: Environments, wheels: Path) -> None:
+    """It builds in a thread that nobody waits for."""
+    with serving(wheels) as index:
+        index.go.clear()
+        script = (
+            "import sys, threading; from pathlib import Path\n"
+            "from turnout.deploy.environments.environment import *\n"
+            "from turnout.deploy.environments.store import Environments\n"
+            "store = Environments(Path(sys.argv[1]), IndexPolicy((sys.argv[2],), public=False))\n"
+            "build = lambda: store.ensure(Requirements(('scores==1.0',)))\n"
+            "threading.Thread(target=build, daemon=True).start(); sys.stdin.read()\n"
+        )
+        command = [sys.executable, "-c", script, str(environments.root), index.url]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as server:
+            assert index.came.wait(30)
+            server.communicate(timeout=30)
+        assert server.returncode == 0
+        environments.sweep()
+        assert [entry.name for entry in environments.root.iterdir()] == [".locks"]
+        index.go.set()
+
+
 def test_waiting_for_another_is_said_and_can_be_cancelled(environments: Environments) -> None:
     digest = digest_of(SCORES, find_python(), environments.policy)
     said: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import selectors
@@ -18,6 +19,7 @@ from turnout.deploy.environments.environment import Tell
 _PAUSE = 0.1
 _KEPT_LINES = 400
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s'\"]+@")
+_RUNNING: set[subprocess.Popen[bytes]] = set()
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -54,6 +56,7 @@ def run(
         pass_fds=tuple(keep),
         process_group=0,
     )
+    _RUNNING.add(process)
     try:
         for line in _lines(process, monotonic() + timeout, cancelled):
             lines = [*lines[1 - _KEPT_LINES :], line]
@@ -62,9 +65,8 @@ def run(
     except TimeoutError:
         raise EnvironmentFailed(f"{Path(command[0]).name} was ended after {timeout:g} s") from None
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _end(process)
+        _RUNNING.discard(process)
         if process.stdout is not None:
             process.stdout.close()
 
@@ -72,6 +74,19 @@ def run(
 def without_credentials(text: str) -> str:
     """The text with user and password of every address in it made unreadable."""
     return _CREDENTIALS.sub("***@", text)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@atexit.register
+def _end_all() -> None:
+    """A server that ends does not wait for the thread in which it builds; what that has started ends too."""
+    for process in tuple(_RUNNING):
+        _end(process)
 
 
 def _lines(process: subprocess.Popen[bytes], end: float, cancelled: Callable[[], bool]) -> Iterator[str]:
