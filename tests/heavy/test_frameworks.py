@@ -28,12 +28,18 @@ MAKERS = [
     ("jax", "jax"),
     ("torch", "torch"),
     ("transformers", "torch"),
+    ("tvm", "tvm"),
+    ("mxnet", "mxnet"),
+    ("small", "small"),
+    ("h2o", "h2o"),
 ]
+#: Not for a server: one job of Spark takes longer than a caller waits.
+BATCH_ONLY = [("spark", "spark")]
 BATCH = 100
 NOISE = re.compile(r"oneDNN|cuda|absl::|computation_placer|TF-TRT|Warning|WARNING", re.IGNORECASE)
 
 
-@pytest.mark.parametrize(("maker", "where"), MAKERS)
+@pytest.mark.parametrize(("maker", "where"), [*MAKERS, *BATCH_ONLY])
 def test_the_conformance_suite_holds_in_the_environment(
     maker: str, where: str, made: Callable[[str, str], Path], environment: Callable[[str], Environment]
 ) -> None:
@@ -54,6 +60,8 @@ def test_a_server_with_the_environment_gives_the_framework_s_answers(
     served = [case for case in cases(folder) if case["served"]]
     assert served
     words = [f"{case['name']}={folder / case['artifact']}" for case in served]
+    if any(case.get("trust_pickle") for case in served):
+        words.append("--trust-pickle")
     with serving(*words, "--environment", str(environment(where).python), ready_seconds=180.0) as server:
         client = server.client(60.0)
         for case in served:
