@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from turnout import formats
 from turnout.core.errors import InvalidInput, LoadFailed, VersionNotFound
 from turnout.deploy.environments.environment import IndexPolicy, Requirements
 from turnout.deploy.home import home
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from turnout.deploy.sources.cache import ArtifactCache, Fetched
 
 logger = logging.getLogger("turnout")
+#: What environments may take on disk before those unused for longest go.
+ENVIRONMENTS_BYTES = 50 << 30
 #: Told what is being done, in a few words that a person reads.
 Tell = Callable[[str], None]
 
@@ -106,6 +109,7 @@ class Supply:
             fetched = self._fetch(found.pinned.pinned, tell, self._ahead(model, found.pinned, tell))
             path, digest = str(_inside(fetched.path, model)), fetched.digest
             held.append(partial(self.cache.release, digest))
+        self._check_door(model, path)
         environment = self._environment(model, path, tell, held)
         python, name = environment or ("", "")
         if python and model.place == "inline":
@@ -135,6 +139,13 @@ class Supply:
             model.example,
             model.batching,
         )
+
+    @staticmethod
+    def _check_door(model: ModelSpec, path: str) -> None:
+        """Raises LoadFailed for what nobody recognises, and for what only batches can be predicted with."""
+        found = formats.detect(Artifact.of(path), formats.LoadOptions(format=model.format))
+        if reason := getattr(found, "batch_only", ""):
+            raise LoadFailed(f"{model.name} cannot be served: {reason}")
 
     def digest(self, path: str) -> str:
         """The digest of what lies at a local path; "" for a Python reference."""
@@ -177,6 +188,7 @@ class Supply:
             return None
         built = self.environments.ensure(requirements, tell)
         held.append(self.environments.hold(built).close)
+        self.environments.evict(ENVIRONMENTS_BYTES)
         return str(built.python), built.digest
 
     @staticmethod

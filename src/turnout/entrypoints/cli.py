@@ -12,7 +12,7 @@ from importlib import import_module
 import turnout
 from turnout.core.errors import Failure
 from turnout.entrypoints import compile as compiling
-from turnout.entrypoints import control, environments
+from turnout.entrypoints import artifacts, control, environments
 from turnout.entrypoints.supplies import package_words, source_words
 
 _EPILOG = """\
@@ -30,6 +30,8 @@ _ACTS = {
     "predict": f"{_HERE}.predict:predict",
     "compile": f"{_HERE}.compile:run",
     "env": f"{_HERE}.environments:run",
+    "pull": f"{_HERE}.artifacts:run",
+    "cache": f"{_HERE}.artifacts:run",
     **dict.fromkeys(control.VERBS, f"{_HERE}.control:run"),
 }
 
@@ -84,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     control.words(verbs)
     compiling.words(verbs, _model_words)
+    artifacts.words(verbs)
     environments.words(verbs)
     return parser
 
