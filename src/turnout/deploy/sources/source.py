@@ -71,11 +71,16 @@ class Source(Protocol):
     whom, and what came.
     """
 
-    name: str
-    schemes: tuple[str, ...]
-    extra: str
-    resumes: bool
-    retries: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def schemes(self) -> tuple[str, ...]: ...
+    @property
+    def extra(self) -> str: ...
+    @property
+    def resumes(self) -> bool: ...
+    @property
+    def retries(self) -> bool: ...
 
     def resolve(self, uri: str, settings: SourceSettings) -> Pinned:
         """What the URI stands for now. Brings no artifact; quick enough to be asked every few seconds."""
