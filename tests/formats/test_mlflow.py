@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +11,6 @@ import skops.io
 import xgboost
 from sklearn.linear_model import LogisticRegression
 
-import turnout
-from tests.clients.environments import environment
 from tests.formats.data import TRUSTED, cancer, iris
 from turnout import formats
 from turnout.core.errors import LoadFailed, MissingExtra, PickleRefused
@@ -37,12 +31,6 @@ from turnout.testing.formats import (
 )
 
 COLUMNS = ("a", "b", "c", "d")
-PACKAGES = (
-    *("mlflow==3.17.2", "scikit-learn==1.9.1", "skops==0.16.0", "xgboost-cpu==3.2.0", "lightgbm==4.7.0"),
-    *("catboost==1.2.10", "onnx==1.23.2", "onnxruntime==1.32.0", "skl2onnx==1.20.0", "statsmodels", "pandas==2.3.3"),
-    *("httptools", "uvloop", "orjson", "msgspec", "pysimdjson", "hpack", "protobuf", "prometheus-client", "pyyaml"),
-)
-PROGRAMS = Path(__file__).parent / "programs"
 
 
 def described(path, flavors, inputs=None, *, params=None):
@@ -214,51 +202,3 @@ def test_parameters_and_optional_columns_reach_the_model():
     parameters = {"k": 3, "names": ["a", "b"], "unknown": 1}
     assert invoked(Doubled(), {"dataframe_records": records, "params": parameters}) == [{"y": 5.0}, {"y": 8.0}]
     assert invoked(Doubled(), {"dataframe_records": [{"v": 1.0, "w": 0.5}]}) == [{"y": 1.5}]
-
-
-@pytest.fixture(scope="module")
-def logged(tmp_path_factory):
-    """Models that a real MLflow has logged, with what its scoring server answers; and its Python."""
-    python = environment("mlflow-flavors", PACKAGES)
-    path = tmp_path_factory.mktemp("mlflow")
-    argv = [python, PROGRAMS / "mlflow_models.py", path]
-    made = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=200, cwd=path)
-    assert made.returncode == 0, made.stderr[-3000:]
-    return path, python
-
-
-def compared(python, path):
-    """The differences of each model's answers from those of MLflow's scoring server."""
-    variables = {**os.environ, "PYTHONPATH": str(Path(turnout.__file__).parents[1])}
-    argv = [python, "-W", "ignore", PROGRAMS / "mlflow_compare.py", path]
-    ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=200, env=variables, cwd=path)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    return json.loads(ended.stdout)
-
-
-NATIVE = ("catboost_c", "catboost_reg", "lightgbm", "onnx", "sklearn", "xgboost")
-
-
-@pytest.mark.formats
-@pytest.mark.timeout(600)
-def test_answers_are_those_of_mlflow_without_mlflow(logged):
-    path, _ = logged
-    report = compared(sys.executable, path)
-    native = {name: said for name, said in report.items() if name.startswith(NATIVE) and name != "sklearn_log"}
-    assert len(native) > 20
-    for name, said in native.items():
-        assert said["found"] == [], name
-        assert said["calls"] >= 3
-    assert "turnout[mlflow]" in report["own"]["found"]
-
-
-@pytest.mark.formats
-@pytest.mark.timeout(600)
-def test_answers_are_those_of_mlflow_in_the_models_environment(logged):
-    path, python = logged
-    report = compared(python, path)
-    assert {name: said["found"] for name, said in report.items() if said["found"]} == {}
-    through = {name for name, said in report.items() if said["mlflow"]}
-    assert {"own", "own_days", "own_parameters", "own_whole", "sklearn_log", "statsmodels", "catboost_raw"} <= through
-    assert not {name for name in through if name.startswith("xgboost")}
-    assert {entry.name for entry in path.iterdir()} == {*report, "calls.json", "done", "own_nested"}

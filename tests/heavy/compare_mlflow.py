@@ -1,6 +1,6 @@
 """Answers the same calls as MLflow's scoring server did, and says where the answers differ.
 
-Arguments: the directory that `mlflow_models.py` has filled, then names of models ("" for all). Prints JSON by model:
+Arguments: the directory that `make_mlflow.py` has filled, then names of models ("" for all). Prints JSON by model:
 a list of differences, or the refusal, and whether MLflow was imported.
 """
 
