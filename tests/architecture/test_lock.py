@@ -55,7 +55,7 @@ def test_the_frameworks_that_are_not_locked_are_pinned_where_they_are_tested() -
         name = canonicalize_name(requirement.name)
         versions = pinned.get(name) or LOCKED.get(name)
         assert versions, f"{text} is pinned in no tests/heavy/environments/*.txt"
-        assert all(version in requirement.specifier for version in versions), f"{text} is pinned at {versions}"
+        assert any(version in requirement.specifier for version in versions), f"{text} is pinned at {versions}"
 
 
 def test_torch_is_chosen_by_the_machine_and_in_one_place() -> None:

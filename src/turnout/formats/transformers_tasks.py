@@ -82,7 +82,7 @@ def entities(logits: Array, labels: Labels, tokens: Tokens) -> Mapping[str, Arra
             one = {
                 "entity": name,
                 "score": round(float(probabilities[row, at, best[row, at]]), _SCORE_DIGITS),
-                "word": tokens.words[row][at],
+                "word": tokens.words[row][int(at)],
             }
             if tokens.offsets is not None:
                 one |= {"start": int(tokens.offsets[row, at, 0]), "end": int(tokens.offsets[row, at, 1])}
