@@ -28,6 +28,16 @@ class Loaded(NamedTuple):
     measured: list[tuple[int, float]]
     self_test: str = ""
 
+    def describe(self) -> dict[str, Any]:
+        """What the server is told of it, as plain JSON values."""
+        return {
+            "format": self.format,
+            "signature": self.model.signature.to_json(),
+            "measured": self.measured,
+            "self_test": self.self_test,
+            "answered_by": getattr(self.model, "answered_by", ""),
+        }
+
 
 def load_model(spec: VersionSpec) -> Loaded:
     """Loads, tests and warms up. Raises LoadFailed or one of its kinds, with what was found and what to do."""

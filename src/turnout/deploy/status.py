@@ -67,6 +67,7 @@ def _version(version: Version, workers: Workers) -> dict[str, Any]:
         "environment": spec.environment if spec else "",
         "place": spec.place if spec else "",
         "self_test": description.get("self_test", ""),
+        "answered_by": description.get("answered_by", ""),
         "workers": [
             {"name": w.name, "state": w.state, "restarts": w.restarts, "memory_bytes": w.memory}
             for w in workers.of(version.uid)

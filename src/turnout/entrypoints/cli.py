@@ -11,8 +11,8 @@ from importlib import import_module
 
 import turnout
 from turnout.core.errors import Failure
-from turnout.entrypoints import compile as compiling
 from turnout.entrypoints import artifacts, control, environments
+from turnout.entrypoints import compile as compiling
 from turnout.entrypoints.supplies import package_words, source_words
 
 _EPILOG = """\

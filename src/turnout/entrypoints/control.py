@@ -83,7 +83,8 @@ def table(models: list[dict[str, Any]]) -> str:
             ready = sum(worker["state"] == "READY" for worker in workers)
             memory = sum(worker["memory_bytes"] for worker in workers)
             marks = ["default"] if version["version"] == model["default"] else []
-            notes = [*marks, *labels.get(version["version"], []), version["self_test"], version["reason"]]
+            notes = [*marks, *labels.get(version["version"], [])]
+            notes += [version[key] for key in ("answered_by", "self_test", "reason")]
             rows.append(
                 (
                     model["name"],

@@ -117,11 +117,7 @@ class Router:
         except Failure as failure:
             self._wire.send({"event": "refused", "uid": spec.uid, "message": failure.message})
             return
-        said = {
-            "format": loaded.format,
-            "signature": loaded.model.signature.to_json(),
-            "measured": loaded.measured,
-        }
+        said = loaded.describe()
         version = self._version(spec, said)
         version.batching.add_place(Inline(spec.uid, loaded.model, version.batching.done))
         self._wire.send({"event": "connected", "replica": spec.uid, **said})

@@ -57,14 +57,7 @@ def main() -> None:
     loop = WorkLoop(loaded.model, wire, control)
     gc.collect()
     gc.freeze()
-    wire.send(
-        {
-            "event": "ready",
-            "format": loaded.format,
-            "signature": loaded.model.signature.to_json(),
-            "measured": loaded.measured,
-        }
-    )
+    wire.send({"event": "ready", **loaded.describe()})
     loop.run()
     sys.stdout.flush()
     os._exit(0)  # native libraries' exit hooks may hang or crash; nothing here is left to be saved

@@ -89,6 +89,14 @@ class CompiledModel:
         """The names of what may answer, as they stand in responses."""
         return tuple(self._variants)
 
+    @property
+    def answered_by(self) -> str:
+        """What answers how many rows, for people: "onnx up to 512 rows, sklearn above"."""
+        *small, (_, last, _) = self._table
+        return ", ".join(
+            [*(f"{name} up to {int(bound)} rows" for bound, name, _ in small), f"{last} above" if small else last]
+        )
+
     def choose(self, inputs: Tensors) -> tuple[str, Predict]:
         """What answers these inputs, by name: the fastest for so many rows, or the original where no twin is proved.
 
