@@ -116,8 +116,11 @@ def fetch_file(web: Web, remote: Remote, place: Path, tally: Tally) -> None:
     """One file, in as many attempts as the settings allow without a byte of progress. Raises SourceFailed."""
     url = web.url(remote.url)
     # What an earlier, interrupted fetch has left is good for something only if a digest will tell whether it fits.
-    with place.open("r+b" if remote.digest and place.is_file() else "w+b") as file:
+    is_left = bool(remote.digest) and place.is_file()
+    with place.open("r+b" if is_left else "wb") as file:
         transfer = _Transfer(web, remote, url, file, tally)
+        if is_left:
+            transfer.go_on()
         failed, problem, last = 0, "", 0
         while True:
             waited = 0.0
@@ -145,7 +148,6 @@ class _Transfer:
         self._tally = tally
         self._tag = ""
         self._digest = self._new_digest()
-        self._go_on()
 
     def attempt(self) -> Answer | None:
         """None once the file is whole; an answer that says to try again. Raises what broke, or SourceFailed."""
@@ -173,7 +175,7 @@ class _Transfer:
         self._check()
         return None
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Counts what the file holds already; all of it is thrown away where it is more than there should be."""
         while chunk := self._file.read(_CHUNK_BYTES):
             self._digest.update(chunk)

@@ -162,9 +162,8 @@ class Web:
         """Raises SourceFailed where the server does not know or does not allow who asks."""
         if answer.status in {401, 403}:
             what = "does not know who asks (401)" if answer.status == 401 else "does not allow it (403)"
-            raise SourceFailed(
-                f"{self.name} {what}: {method} {shown(url)}{said(answer)}. {self._denied}".rstrip(". ") + "."
-            )
+            text = f"{self.name} {what}: {method} {shown(url)}{said(answer)}"
+            raise SourceFailed(f"{text}. {self._denied}" if self._denied else text)
 
     def gone(self, url: str, problem: str, method: str = "GET") -> SourceFailed:
         """What to raise where trying again did not help so far."""
@@ -178,19 +177,16 @@ class Web:
 
     def _follow(self, url: str, location: str) -> str:
         """Where a redirect leads, if that is a place one may go to."""
-        target = urljoin(url, location)
         try:
-            parts = urlsplit(target)
-            to = origin(parts)
+            target = urljoin(url, location)
+            to = origin(urlsplit(target))
         except ValueError:
             raise SourceFailed(f"{self.name} redirects to what is no address, from {shown(url)}") from None
         secure = self._origin[0] == "https"
         if not location or to[0] not in {"http", "https"} or (secure and to[0] != "https"):
             raise SourceFailed(f"{self.name} redirects from {shown(url)} to {shown(target)!r}, which is not followed")
         if to != self._origin and (not self._elsewhere or (is_loopback(to[1]) and not is_loopback(self._origin[1]))):
-            raise SourceFailed(
-                f"{self.name} redirects from {shown(url)} to another server, {parts.hostname}; not followed"
-            )
+            raise SourceFailed(f"{self.name} redirects from {shown(url)} to another server, {to[1]}; not followed")
         return target
 
 
