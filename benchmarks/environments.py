@@ -16,6 +16,9 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
         "granian==2.8.7", "grpcio==1.85.1", "protobuf==7.36.2", "numpy==2.4.6",
     ),
     "mlserver": (ONNXRUNTIME, "mlserver==1.7.1", "uvloop==0.23.0", "numpy==2.2.6"),
+    "mlserver-forest": (
+        "mlserver==1.7.1", "mlserver-sklearn==1.7.1", "scikit-learn==1.9.1", "uvloop==0.23.0", "numpy==2.2.6",
+    ),
     "bentoml": (ONNXRUNTIME, "bentoml==1.4.39", "numpy==2.4.6"),
     "litserve": (ONNXRUNTIME, "litserve==0.2.19", "numpy==2.4.6"),
     "kserve": (ONNXRUNTIME, "kserve==0.21.0", "numpy==2.4.6"),

@@ -88,7 +88,7 @@ def heavy() -> bytes:
 
 
 MODELS: dict[str, Callable[[], bytes]] = {"tiny": tiny, "mlp": mlp, "heavy": heavy}
-FEATURES = {"tiny": 4, "mlp": 784, "heavy": 784}
+FEATURES = {"tiny": 4, "mlp": 784, "heavy": 784, "forest": 20}
 CLASSES = {"tiny": 3, "mlp": 10, "heavy": 10}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.cells import Cell
 from benchmarks.environments import prepare, python_of
+from benchmarks.forest import COMPILED, FOREST, PICKLE, write_forest, write_mlserver_forest
 from benchmarks.models import MODELS
 from benchmarks.places import MODEL_FILES, ROOT, SERVERS, WORK
 
@@ -30,6 +31,7 @@ class Peer:
     """One server. `forms` says how a cell's kind is asked for (see `requests.FORMS`); a missing kind is not measured.
 
     `one_model`: it is started once for each model. `only`: the cells that say something about it, all by default.
+    `models`: those it serves.
     """
 
     name: str
@@ -41,11 +43,12 @@ class Peer:
     only: tuple[str, ...] = ()
     overload: bool = True
     note: str = ""
+    models: tuple[str, ...] = tuple(MODELS)
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, cell: Cell) -> bool:
         """Whether the cell is measured with this server."""
-        return cell.kind in self.forms and (not self.only or cell.name in self.only)
+        return cell.model in self.models and cell.kind in self.forms and (not self.only or cell.name in self.only)
 
     def prepare(self) -> None:
         """Makes what the server needs before its first start."""
@@ -57,6 +60,8 @@ class Peer:
             _write_triton_repository()
         if self.name == "mlserver":
             _write_mlserver_settings()
+        if FOREST in self.models:
+            write_forest()
 
 
 V2 = {"json": "v2", "binary": "v2-binary"}
@@ -162,6 +167,21 @@ def _triton(start: Start) -> list[str]:
     ]  # fmt: skip
 
 
+def _turnout_forest(artifact: Path) -> Callable[[Start], list[str]]:
+    def command(start: Start) -> list[str]:
+        program = str(ROOT / ".venv" / "bin" / "turnout")
+        doors = ["--port", str(start.port), "--grpc-port", str(start.grpc_port)]
+        return [program, "serve", f"{FOREST}={artifact}", "--trust-pickle", *doors]
+
+    return command
+
+
+def _mlserver_forest(start: Start) -> list[str]:
+    directory = WORK / "mlserver-forest"
+    write_mlserver_forest(directory, start.port, start.grpc_port)
+    return [str(python_of("mlserver-forest").parent / "mlserver"), "start", str(directory)]
+
+
 def _nginx(start: Start) -> list[str]:
     text = (SERVERS / "nginx.conf").read_text().replace("@PORT@", str(start.port)).replace("@WORK@", str(WORK))
     config = WORK / f"nginx-{start.port}.conf"
@@ -232,6 +252,18 @@ PEERS: tuple[Peer, ...] = (
         "uvloop", "uvloop, fixed answer", _script("fastapi", "uvloop_echo.py", "PORT"), {"json": "fixed"}, "fastapi",
         overload=False, only=("tiny-json-1", "tiny-json-8", "tiny-json-64"),
         note="limit: a bare asyncio protocol on uvloop that parses nothing",
+    ),
+    Peer(
+        "turnout-compiled", "Turnout, compiled", _turnout_forest(COMPILED), {"json": "forest"}, one_model=True,
+        overload=False, models=(FOREST,), note="what `turnout compile` made of the pickle: all answers equal",
+    ),
+    Peer(
+        "turnout-pickle", "Turnout, the pickle", _turnout_forest(PICKLE), {"json": "forest"}, one_model=True,
+        overload=False, models=(FOREST,), note="the pickle as it is, its price shared by the rows of a batch",
+    ),
+    Peer(
+        "mlserver-forest", "MLServer, the pickle", _mlserver_forest, {"json": "forest-mlserver"}, "mlserver-forest",
+        one_model=True, overload=False, models=(FOREST,), note="its own scikit-learn runtime; no parallel workers",
     ),
 )  # fmt: skip
 IN_PROCESS = "in-process"

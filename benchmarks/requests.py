@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 import onnxruntime
 import orjson
 from numpy.typing import NDArray
 
+from benchmarks.forest import FOREST, PICKLE
 from benchmarks.models import FEATURES
 from benchmarks.places import MODEL_FILES, REQUEST_FILES
 
@@ -102,6 +104,18 @@ def _grpc(request: Request, _deadline: float | None) -> bytes:
     return struct.pack(">BI", 0, len(message)) + message
 
 
+def _forest(request: Request, deadline: float | None, wanted: str = "") -> bytes:
+    tensor = {"name": "x", "shape": request.rows.shape, "datatype": "FP64", "data": request.numbers}
+    body: dict[str, object] = {"id": request.id, "inputs": [tensor]}
+    if wanted:
+        body["outputs"] = [{"name": wanted}]
+    return _json(f"/v2/models/{request.model}/infer", body, deadline)
+
+
+def _forest_mlserver(request: Request, deadline: float | None) -> bytes:
+    return _forest(request, deadline, "predict_proba")
+
+
 FORMS: dict[str, tuple[Callable[[Request, float | None], bytes], int]] = {
     "v2": (_v2, CHECK_ID | CHECK_TEXT),
     "v2-binary": (_v2_binary, CHECK_ID | CHECK_TAIL),
@@ -109,6 +123,8 @@ FORMS: dict[str, tuple[Callable[[Request, float | None], bytes], int]] = {
     "bentoml": (_bentoml, CHECK_TEXT),
     "litserve": (_litserve, CHECK_ID | CHECK_TEXT),
     "mlflow": (_mlflow, CHECK_TEXT),
+    "forest": (_forest, CHECK_ID | CHECK_TEXT),
+    "forest-mlserver": (_forest_mlserver, CHECK_ID | CHECK_TEXT),
     "fixed": (_v2, 0),  # a server without a model: nothing to check but the status
 }
 
@@ -133,6 +149,16 @@ def _requests(model: str, rows: int) -> Iterator[Request]:
             number += 1
 
 
+def _forest_requests(count: int) -> Iterator[Request]:
+    """Rows for the forest, with what scikit-learn itself says to them. Its votes are hundredths."""
+    rows = np.round(np.random.default_rng(7).normal(0, 2, (2 * count, FEATURES[FOREST])), 3)
+    answers = joblib.load(PICKLE).predict_proba(rows)
+    for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        best = float(answer.max())
+        if best < 0.99 and round(best * 100) % 10 and best != 0.5:
+            yield Request(f"q{number:07d}", FOREST, row.reshape(1, -1), 0.0, repr(best))
+
+
 def request_file(form: str, model: str, rows: int, deadline: float | None = None) -> Path:
     """The file of requests of this form, made where it is not there yet."""
     late = "" if deadline is None or form == "grpc" else f"-{deadline * 1000:.0f}ms"
@@ -145,7 +171,8 @@ def request_file(form: str, model: str, rows: int, deadline: float | None = None
     draft = path.with_suffix(".draft")
     with draft.open("wb") as file:
         file.write(b"TLOAD1\0\0" + struct.pack("<I", count))
-        for request, _ in zip(_requests(model, rows), range(count), strict=False):
+        made = _forest_requests(count) if model == FOREST else _requests(model, rows)
+        for request, _ in zip(made, range(count), strict=False):
             sent, identity, text = encode(request, deadline), request.id.encode(), request.text.encode()
             file.write(struct.pack("<IIIIf", len(sent), len(identity), len(text), checks, request.tail))
             file.write(identity + text + sent)

@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks import generator
 from benchmarks.cells import Cell, Overload
 from benchmarks.environments import prepare, python_of
+from benchmarks.models import MODELS
 from benchmarks.peers import IN_PROCESS, PEERS, Peer, environment_variables
 from benchmarks.places import SERVER_CORE, SERVERS
 from benchmarks.processes import ON_ITS_CORE, NotStarted, Running, running
@@ -138,6 +139,7 @@ def measure_server(
 
 def measure_in_process(session: Session, cells: list[Cell]) -> None:
     """The limit: the model called in a loop, for each model and number of rows among the cells."""
+    cells = [cell for cell in cells if cell.model in MODELS]
     wanted = {f"{cell.model}:{cell.rows}": cell for cell in cells}
     program = [str(python_of("fastapi")), str(SERVERS / "in_process.py"), str(session.seconds), *wanted]
     done = subprocess.run(

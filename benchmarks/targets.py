@@ -23,8 +23,8 @@ def _figure(results: Results, cell: str, server: str, key: str = "rate") -> floa
     return float(value) if value else None
 
 
-def _at_least(results: Results, cell: str, factor: float, other: str, title: str) -> Verdict:
-    ours, theirs = _figure(results, cell, "turnout"), _figure(results, cell, other)
+def _at_least(results: Results, cell: str, factor: float, other: str, title: str, server: str = "turnout") -> Verdict:
+    ours, theirs = _figure(results, cell, server), _figure(results, cell, other)
     what = f"{cell}: at least {factor:g}x {title}"
     if ours is None or theirs is None:
         return Verdict(what, None, "not measured")
@@ -96,6 +96,11 @@ def check(results: Results) -> list[Verdict]:
         ("mlp-json-64", 3, "granian", "a hand-written Granian app"),
     ]
     verdicts = [_at_least(results, *line) for line in wanted]
+    pickled = "MLServer with the same pickle"
+    verdicts += [
+        _at_least(results, f"forest-json-{callers}", 100, "mlserver-forest", pickled, "turnout-compiled")
+        for callers in (1, 8, 64)
+    ]
     verdicts += [_no_slower(results, "mlp-json-1"), _near_echo(results)]
     verdicts.append(_at_least(results, "mlp1000-binary-8", 0.9, "in-process", "onnxruntime in process"))
     verdicts.append(_at_least(results, "heavy-json-8", 0.97, "in-process", "onnxruntime in process"))

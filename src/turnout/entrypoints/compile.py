@@ -50,7 +50,7 @@ def words(verbs: Any, model_words: Callable[[argparse.ArgumentParser], None]) ->
     )
     speed = parser.add_argument_group("how it is measured")
     speed.add_argument(
-        "--sizes", type=_sizes, default=None, metavar="N,N", help="batch sizes (default 1,8,64,512,4096)"
+        "--sizes", type=_sizes, default=None, metavar="N,N", help="batch sizes (default 1,8,64,256,1024)"
     )
     speed.add_argument("--seconds", type=_size, default=5.0, metavar="SECONDS", help="time for measuring (default 5)")
     speed.add_argument(

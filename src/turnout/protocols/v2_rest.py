@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from turnout.core.errors import Failure, InvalidInput, Unsupported
-from turnout.core.messages import NO_PARAMETERS, Context, InferRequest, InferResponse, Parameters
+from turnout.core.messages import NO_PARAMETERS, VARIANT, Context, InferRequest, InferResponse, Parameters
 from turnout.core.servable import ServedModel
 from turnout.core.signature import Signature
 from turnout.core.tensors import Array, dtype_name
@@ -74,7 +74,7 @@ class V2Infer:
     def encode(self, http: HttpRequest, request: InferRequest, response: InferResponse) -> HttpResponse:
         """The answer: JSON, or JSON and blobs as soon as one output shall be a blob."""
         reply = request.reply if type(request.reply) is Reply else PLAIN_REPLY
-        if not reply.binary and reply.chosen is None and not request.outputs and not response.parameters:
+        if not reply.binary and reply.chosen is None and not request.outputs:
             usual = _encode_usual(reply.id, response)
             if usual is not None:
                 return HttpResponse(200, JSON, usual)
@@ -133,6 +133,10 @@ def _decode_usual(body: bytes | bytearray | memoryview, model: ServedModel, cont
 def _encode_usual(id: str | None, response: InferResponse) -> bytes | None:
     """The answer that most callers get: all outputs, numbers, as JSON. None where an output is something else."""
     parts = [_prefix(response.model, response.version)]
+    if response.parameters:
+        if len(response.parameters) > 1 or VARIANT not in response.parameters:
+            return None
+        parts.append(_variant(str(response.parameters[VARIANT])))
     if id is not None:
         parts.append(b'"id":%b,"outputs":[' % orjson.dumps(id))
     else:
@@ -228,6 +232,11 @@ def _placed(problem: InvalidInput, http: HttpRequest, signature: Signature) -> I
 
 
 _DATA = b'"data":'
+
+
+@lru_cache(maxsize=256)
+def _variant(name: str) -> bytes:
+    return b'"parameters":{"variant":' + orjson.dumps(name) + b"},"
 
 
 @lru_cache(maxsize=4096)

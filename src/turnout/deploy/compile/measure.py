@@ -12,7 +12,8 @@ from turnout.core.tensors import Tensors
 from turnout.deploy.compile.compare import Predict
 from turnout.formats.compiled_file import Choice
 
-SIZES = (1, 8, 64, 512, 4096)
+#: The last one is the most that a server puts into one batch, if nobody says otherwise.
+SIZES = (1, 8, 64, 256, 1024)
 #: The original has to be faster by this share to be kept for a size: it would have to be loaded for it.
 MARGIN = 0.1
 _MOST_ROUNDS = 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 from http import HTTPStatus
 
 from turnout.core.errors import Failure
@@ -14,6 +15,8 @@ from turnout.protocols.http import JSON, HttpResponse
 #: Bodies up to this size are joined with their head; larger ones go out in parts without being copied.
 JOINED_BYTES = 64 * 1024
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+#: The response field that names which of several equal models has answered.
+VARIANT_FIELD = "X-Turnout-Variant"
 _starts: dict[tuple[int, str], bytes] = {}
 _STARTS_KEPT = 512
 
@@ -48,15 +51,24 @@ def _start(status: int, content_type: str) -> bytes:
 
 
 def encode_plain(answer: HttpResponse, tail: bytes, most: int) -> bytes | None:
-    """The usual response in one piece: a body up to `most` bytes, no fields of its own. None where it is not usual.
+    """The usual response in one piece: a body up to `most` bytes, no field of its own but the variant's. Else None.
 
     `tail` ends the head: the date line and the empty line.
     """
     body = answer.body
-    if answer.headers or type(body) is not bytes or len(body) > most:
+    if type(body) is not bytes or len(body) > most:
         return None
+    if answer.headers:
+        if len(answer.headers) > 1 or answer.headers[0][0] != VARIANT_FIELD:
+            return None
+        tail = _variant_field(answer.headers[0][1]) + tail
     start = _starts.get((answer.status, answer.content_type)) or _start(answer.status, answer.content_type)
     return b"%b%d%b%b" % (start, len(body), tail, body)
+
+
+@lru_cache(maxsize=256)
+def _variant_field(variant: str) -> bytes:
+    return _encode_fields([(VARIANT_FIELD, variant)])
 
 
 def encode_any(
