@@ -33,22 +33,22 @@ def free_port() -> int:
 
 
 class MlflowServer:
-    """Started by `with`. `register` runs MLflow's own client; `python` is that of its environment.
+    """Started by `with`, which does not wait for it. `register` runs MLflow's own client.
 
-    arguments: what `mlflow server` gets besides its address and its database.
+    arguments: what `mlflow server` gets besides its address and its database. login: whether one has to log in.
     """
 
-    def __init__(self, directory: Path, variables: Mapping[str, str], arguments: tuple[str, ...]) -> None:
+    def __init__(
+        self, directory: Path, variables: Mapping[str, str], arguments: tuple[str, ...], *, login: bool = False
+    ) -> None:
         self.directory = directory
         self.python = environment("mlflow-server", PACKAGES)
         self.port = free_port()
-        self.arguments = arguments
+        self.arguments = ("--app-name", "basic-auth", *arguments) if login else arguments
         self.variables = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_"))},
             **variables,
             "MLFLOW_TRACKING_URI": self.address,
-            "MLFLOW_TRACKING_USERNAME": USER,
-            "MLFLOW_TRACKING_PASSWORD": PASSWORD,
             "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the tests",
             "MLFLOW_AUTH_CONFIG_PATH": str(directory / "auth.ini"),
             "GIT_PYTHON_REFRESH": "quiet",
@@ -65,7 +65,7 @@ class MlflowServer:
         return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        self.start()
+        self.begin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -73,6 +73,11 @@ class MlflowServer:
 
     def start(self) -> None:
         """Starts it (anew, with what it knew before) and waits until it answers."""
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        """Starts it."""
         login = [
             "[mlflow]",
             "default_permission = NO_PERMISSIONS",
@@ -84,12 +89,16 @@ class MlflowServer:
         database = f"sqlite:///{self.directory / 'mlflow.db'}"
         command = [str(self.python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", database, "--workers", "1"]
-        command += ["--app-name", "basic-auth", *self.arguments]
+        command += self.arguments
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
                 env=self.variables, start_new_session=True,
             )  # fmt: skip
+
+    def wait(self) -> None:
+        """Waits until it answers."""
+        assert self._process
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=5) as answer:
@@ -112,7 +121,7 @@ class MlflowServer:
         """What `scripts/register_models.py` has done, with MLflow's own client."""
         done = subprocess.run(
             [self.python, SCRIPTS / "register_models.py", json.dumps(wanted)],
-            capture_output=True, text=True, timeout=180, check=False, env=self.variables, cwd=self.directory,
+            capture_output=True, text=True, timeout=400, check=False, env=self.variables, cwd=self.directory,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])

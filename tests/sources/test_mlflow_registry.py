@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from turnout.core.errors import SourceFailed
 from turnout.deploy.sources.cache import ArtifactCache
 from turnout.deploy.sources.mlflow import MlflowSource
 from turnout.deploy.sources.source import Pinned, SourceSettings
+from turnout.deploy.spec import ModelSpec
+from turnout.deploy.supply import Found, Supply
+from turnout.deploy.watch import Watch
 
 pytestmark = [pytest.mark.registry, pytest.mark.timeout(600)]  # the first one starts the servers
-QUICK = {"attempts": 3, "timeout": 20.0, "retry_wait": 0.02}
 BLOB = bytes(range(256)) * 4096
 
 
@@ -32,36 +34,53 @@ class Place:
     """The servers, and what was registered: `iris` in two versions, `direct` and `shared` in one."""
 
     server: MlflowServer
+    guarded: MlflowServer
     s3: S3Server
     made: list[dict[str, Any]]
     directory: Path
 
     def settings(self, **options: str) -> SourceSettings:
-        return SourceSettings(**QUICK, options={"mlflow": {"tracking_uri": self.server.address, **options}})  # type: ignore[arg-type]
+        options = {"tracking_uri": self.server.address, **options}
+        return SourceSettings(attempts=3, timeout=60.0, retry_wait=0.02, options={"mlflow": options})
 
     def alias(self, name: str, version: str, model: str = "iris") -> None:
         self.server.call("POST", "registered-models/alias", name=model, alias=name, version=version)
 
+    def register(self, name: str, **version: str) -> None:
+        self.server.call("POST", "registered-models/create", name=name)
+        self.server.call("POST", "model-versions/create", name=name, **version)
+
 
 @pytest.fixture(scope="module")
 def place(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    directory = tmp_path_factory.mktemp("mlflow")
-    shared = tmp_path_factory.mktemp("shared")
+    directory, other, shared = (tmp_path_factory.mktemp(name) for name in ("mlflow", "guarded", "shared"))
     variables = {**s3_server.environment, "MLFLOW_S3_ENDPOINT_URL": s3_server.endpoint}
     arguments = ("--artifacts-destination", f"s3://{s3_server.bucket}/mlflow")
-    with MlflowServer(directory, variables, arguments) as server:
-        wanted = [{"name": "iris", "location": "", "C": weight} for weight in (1.0, 0.001)]
-        wanted += [{"name": "direct", "location": f"s3://{s3_server.bucket}/direct", "C": 1.0}]
-        wanted += [{"name": "shared", "location": shared.as_uri(), "C": 1.0}]
-        yield Place(server, s3_server, server.register(wanted), shared)
+    with (
+        MlflowServer(directory, variables, arguments) as server,
+        MlflowServer(other, variables, arguments, login=True) as guarded,
+    ):
+        server.wait()
+        made = server.register([{"name": "iris", "C": weight} for weight in (1.0, 0.001)])
+        found = Place(server, guarded, s3_server, made, shared)
+        for name in ("MLmodel", "data/model.pkl"):
+            s3_server.put(f"direct/1/{name}", name.encode())
+        found.register("direct", source=f"s3://{s3_server.bucket}/direct/1")
+        experiment = server.call("POST", "experiments/create", name="shared", artifact_location=shared.as_uri())
+        run = server.call("POST", "runs/create", experiment_id=experiment["experiment_id"])["run"]["info"]
+        model = shared / run["run_id"] / "artifacts" / "model"
+        model.mkdir(parents=True)
+        (model / "MLmodel").write_text("of a directory")
+        found.register("shared", source=model.as_uri(), run_id=run["run_id"])
+        guarded.wait()
+        yield found
 
 
 @pytest.fixture(autouse=True)
-def login(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("URI", "TOKEN", "USERNAME", "PASSWORD"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
 
 
 def fetched(pinned: Pinned, into: Path, settings: SourceSettings) -> dict[str, bytes]:
@@ -113,9 +132,9 @@ def test_artifacts_that_the_server_does_not_hand_through_come_from_s3(
     place: Place, s3: S3Server, cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = cache.fetch("models:/direct/1", place.settings())
-    assert str(found.pinned.facts["artifacts"]).startswith("s3://models/direct/")
-    names = {file.name: file.sha256 for file in found.manifest.files}
-    assert names["model.pkl"] == hashlib.sha256((found.path / "model.pkl").read_bytes()).hexdigest()
+    assert found.pinned.facts["artifacts"] == "s3://models/direct/1"
+    assert found.pinned.pinned.startswith("models:/direct/1#source-")
+    assert [file.name for file in found.manifest.files] == ["MLmodel", "data/model.pkl"]
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     pinned = MlflowSource().resolve("models:/direct/1", place.settings())
     with pytest.raises(SourceFailed, match="models:/direct/1 is registered, but its artifacts at s3://models/direct"):
@@ -124,12 +143,12 @@ def test_artifacts_that_the_server_does_not_hand_through_come_from_s3(
 
 def test_a_directory_is_read_only_where_the_operator_says_so(place: Place, tmp_path: Path) -> None:
     pinned = MlflowSource().resolve("models:/shared/1", place.settings())
-    with pytest.raises(SourceFailed, match=r"start|Start that server with --artifacts-destination"):
+    with pytest.raises(SourceFailed, match=r"Start that server with --artifacts-destination"):
         fetched(pinned, tmp_path / "a", place.settings())
     with pytest.raises(SourceFailed, match="not below file_root"):
         fetched(pinned, tmp_path / "b", place.settings(file_root=str(tmp_path)))
     files = fetched(pinned, tmp_path / "c", place.settings(file_root=str(place.directory)))
-    assert "MLmodel" in files
+    assert files == {"MLmodel": b"of a directory"}
 
 
 def test_what_is_not_there_is_named_with_what_is(place: Place) -> None:
@@ -154,7 +173,9 @@ def test_what_is_not_there_is_named_with_what_is(place: Place) -> None:
 def test_a_deleted_version_is_gone_and_its_number_may_mean_another_model(place: Place) -> None:
     pinned = []
     for made in place.made[:2]:  # a model that is deleted and made anew begins at version 1 again
-        create = {"name": "again", "source": f"models:/{made['model_id']}", "run_id": made["run"]}
+        create = {"name": "again", "source": f"models:/{made['model_id']}", "run_id": made["run"]} | {
+            "model_id": made["model_id"]
+        }
         place.server.call("POST", "registered-models/create", name="again")
         place.server.call("POST", "model-versions/create", **create)
         pinned.append(MlflowSource().resolve("models:/again/1", place.settings()))
@@ -182,22 +203,28 @@ def test_artifacts_that_are_missing_from_the_store_are_said_to_be(place: Place, 
 
 
 def test_who_may_not_is_told_so_without_secrets(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = place.settings(tracking_uri=place.guarded.address)
+
+    def refused(why: str, settings: SourceSettings = settings) -> None:
+        with pytest.raises(SourceFailed, match=why) as caught:
+            MlflowSource().resolve("models:/iris/1", settings)
+        assert not caught.value.retryable
+        assert not any(secret in str(caught.value) for secret in ("quite wrong", "a-token", quote(PASSWORD), "guest:"))
+
+    place.guarded.call("POST", "registered-models/create", name="iris")
+    refused(r"does not know who asks \(401\).*MLFLOW_TRACKING_TOKEN")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "quite wrong")
-    with pytest.raises(SourceFailed, match=r"does not know who asks \(401\).*MLFLOW_TRACKING_TOKEN") as caught:
-        MlflowSource().resolve("models:/iris/1", place.settings())
-    assert "quite wrong" not in str(caught.value)
+    refused(r"does not know who asks \(401\)")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    refused("no version 1 of the model 'iris'; there are: none")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-token")
-    with pytest.raises(SourceFailed, match="401"):
-        MlflowSource().resolve("models:/iris/1", place.settings())
-    address = place.server.address.replace("://", f"://{USER}:{quote(PASSWORD)}@")
-    assert MlflowSource().resolve("models:/iris/1", place.settings(tracking_uri=address)).version == "1"
-    with pytest.raises(SourceFailed) as caught:
-        MlflowSource().resolve("models:/iris/77", place.settings(tracking_uri=address))
-    assert quote(PASSWORD) not in str(caught.value)
-    place.server.call("POST", "users/create", username="guest", password="guest of the tests")
-    guest = place.server.address.replace("://", "://guest:guest%20of%20the%20tests@")
-    with pytest.raises(SourceFailed, match=r"does not allow it \(403\)"):
-        MlflowSource().resolve("models:/iris/1", place.settings(tracking_uri=guest))
+    refused("401")
+    address = place.guarded.address.replace("://", f"://{USER}:{quote(PASSWORD)}@")
+    refused("no version 1 of the model 'iris'", place.settings(tracking_uri=address))
+    place.guarded.call("POST", "users/create", username="guest", password="guest of the tests")
+    guest = place.guarded.address.replace("://", "://guest:guest%20of%20the%20tests@")
+    refused(r"does not allow it \(403\)", place.settings(tracking_uri=guest))
 
 
 def test_a_download_that_breaks_off_is_tried_again(place: Place, tmp_path: Path) -> None:
@@ -212,19 +239,44 @@ def test_a_download_that_breaks_off_is_tried_again(place: Place, tmp_path: Path)
         assert caught.value.retryable
 
 
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110  it has no event of its own
+            await asyncio.sleep(0.01)
+
+
+def test_a_watched_alias_is_seen_to_move_also_after_the_server_was_away(place: Place, tmp_path: Path) -> None:
+    async def watched(proxy: CuttingProxy) -> tuple[str, list[list[Found]]]:
+        settings = place.settings(tracking_uri=f"http://127.0.0.1:{proxy.port}")
+        supply = Supply(settings, root=tmp_path)
+        spec = ModelSpec("iris", "models:/iris@moving", watch=0.05)
+        seen: list[list[Found]] = []
+        watch = Watch(spec, supply, supply.find(spec), seen.append)
+        proxy.down()
+        await until(lambda: watch.look.trouble)
+        trouble = watch.look.trouble
+        place.alias("moving", "2")
+        proxy.up()
+        await until(lambda: seen)
+        watch.stop()
+        assert not watch.look.trouble
+        return trouble, seen
+
+    place.alias("moving", "1")
+    with CuttingProxy(place.server.port) as proxy:
+        trouble, seen = asyncio.run(watched(proxy))
+    assert "nobody listens there" in trouble
+    assert [[one.version for one in found] for found in seen] == [["2"]]
+
+
 def test_a_server_that_is_down_is_said_to_be_and_what_is_kept_stays_usable(place: Place, cache: ArtifactCache) -> None:
+    """The last one: nothing is asked of that server any more."""
     place.alias("down", "1")
     before = cache.fetch("models:/iris@down", place.settings())
     place.server.stop()
-    try:
-        with pytest.raises(SourceFailed, match=r"did not answer GET .*: nobody listens there") as caught:
-            MlflowSource().resolve("models:/iris@down", place.settings())
-        assert caught.value.retryable
-        kept = cache.fetch("models:/iris@down", place.settings())
-        assert kept.digest == before.digest
-        assert "nobody listens there" in kept.stale
-    finally:
-        place.server.start()
-    place.alias("down", "2")
-    after = cache.fetch("models:/iris@down", place.settings())
-    assert (after.stale, after.pinned.version) == ("", "2")
+    with pytest.raises(SourceFailed, match=r"did not answer GET .*: nobody listens there") as caught:
+        MlflowSource().resolve("models:/iris@down", place.settings())
+    assert caught.value.retryable
+    kept = cache.fetch("models:/iris@down", place.settings())
+    assert kept.digest == before.digest
+    assert "nobody listens there" in kept.stale
