@@ -8,6 +8,7 @@ import pytest
 
 from turnout.core.errors import InvalidInput
 from turnout.deploy.spec_file import read_spec
+from turnout.deploy.supply import split_signature
 from turnout.entrypoints.supplies import name_of
 
 
@@ -92,6 +93,17 @@ def test_what_it_cannot_mean_is_refused(tmp_path: Path, text: str, said: str) ->
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_spec(tmp_path / "no.yaml")
+
+
+@pytest.mark.parametrize(
+    ("artifact", "place", "mark"),
+    [
+        ("s3://b/m#serving_default", "s3://b/m", "#serving_default"), ("s3://b/m#etag=7", "s3://b/m#etag=7", ""),
+        ("models:/iris/3#m-12", "models:/iris/3#m-12", ""), ("s3://b/m", "s3://b/m", ""), ("a#b", "a#b", ""),
+    ],
+)  # fmt: skip
+def test_a_signature_is_chosen_behind_the_uri(artifact: str, place: str, mark: str) -> None:
+    assert split_signature(artifact) == (place, mark)
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,7 @@ def test_models_that_cannot_load(tmp_path: Path) -> None:
 def test_a_model_that_takes_too_long_to_load(tmp_path: Path) -> None:
     slow = tmp_path / "slow.py"
     slow.write_text("import time\ntime.sleep(60)\ndef predict(x): return x\n")
-    refused(tmp_path, [f"m={slow}", "--load-timeout", "1"], "m@1#0 did not become ready within 1 s")
+    refused(tmp_path, [f"m={slow}", "--load-timeout", "1"], "m@1 did not become ready within 1 s")
 
 
 @pytest.mark.parametrize(

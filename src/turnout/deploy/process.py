@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 from turnout.runtime.wire import Message, Wire, pair
@@ -21,7 +21,14 @@ class Child:
     """A process of ours. `on_message` gets what it says; `on_end` is called once, with how it ended."""
 
     def __init__(
-        self, name: str, module: str, on_message: OnMessage, on_end: OnEnd, threads: int = 1, python: str = ""
+        self,
+        name: str,
+        module: str,
+        on_message: OnMessage,
+        on_end: OnEnd,
+        threads: int = 1,
+        python: str = "",
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.started = monotonic()
@@ -36,6 +43,7 @@ class Child:
             "OPENBLAS_NUM_THREADS": count,
             "MKL_NUM_THREADS": count,
         }
+        environment |= variables or {}
         if python:  # another environment has packages of its own, and of ours only what a worker needs
             from turnout.deploy.environments.worker_path import worker_path
 
@@ -43,7 +51,7 @@ class Child:
             environment["PYTHONPATH"] = str(worker_path())
         with theirs:
             self._process = subprocess.Popen(
-                [python or sys.executable, "-m", module, str(theirs.fileno())],
+                [python or sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,

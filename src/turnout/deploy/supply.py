@@ -71,18 +71,20 @@ class Supply:
 
         Where nobody can be asked, what it last stood for; `fresh` refuses that.
         """
-        source = _source(model.artifact)
+        place, mark = split_signature(model.artifact)
+        source = _source(place)
         if source is not None:
             if fresh:
-                pinned = source.resolve(model.artifact, self.settings)
+                pinned = source.resolve(place, self.settings)
             else:
-                pinned, stale = self.cache.resolve(model.artifact, self.settings)
+                pinned, stale = self.cache.resolve(place, self.settings)
                 if stale:
                     logger.warning("%s: %s; serving %s, which was there last", model.name, stale, pinned.pinned)
             return [Found(model.version or pinned.version or "1", pinned.pinned, pinned=pinned)]
         artifact = Artifact.of(model.artifact)
         if artifact.is_reference or artifact.path is None:
             return [Found(model.version or "1", model.artifact, model.artifact)]
+        mark = f"#{artifact.fragment}" if artifact.fragment else ""
         versions = versions_in(artifact.path)
         if versions is None:
             return [Found(model.version or "1", stamp(artifact.path), model.artifact)]
@@ -90,11 +92,14 @@ class Supply:
             raise VersionNotFound(
                 f"{artifact.label} has no version {', '.join(missing)}; there is {', '.join(versions)}"
             )
-        return [Found(name, stamp(versions[name]), str(versions[name])) for name in model.versions.choose(versions)]
+        return [
+            Found(name, stamp(versions[name]), f"{versions[name]}{mark}") for name in model.versions.choose(versions)
+        ]
 
     def local(self, uri: str, tell: Tell) -> str:
         """The path of one artifact, fetched where it is a URI; it stays while this process lives."""
-        return uri if _source(uri) is None else str(self._fetch(uri, tell).path)
+        place, mark = split_signature(uri)
+        return uri if _source(place) is None else f"{self._fetch(place, tell).path}{mark}"
 
     def release(self, uid: str) -> None:
         """Says that a version is not needed any more: what it has used may be evicted."""
@@ -107,7 +112,7 @@ class Supply:
         held = self._held.setdefault(uid_of(model.name, found.version, generation), [])
         if found.pinned is not None:
             fetched = self._fetch(found.pinned.pinned, tell, self._ahead(model, found.pinned, tell))
-            path, digest = str(_inside(fetched.path, model)), fetched.digest
+            path, digest = f"{_inside(fetched.path, model)}{split_signature(model.artifact)[1]}", fetched.digest
             held.append(partial(self.cache.release, digest))
         self._check_door(model, path)
         environment = self._environment(model, path, tell, held)
@@ -183,7 +188,7 @@ class Supply:
         """The interpreter and the digest of a version's environment; None for the server's own."""
         if interpreter := self._interpreter(model):
             return interpreter, ""
-        requirements = self._requirements(model, Path(path))
+        requirements = self._requirements(model, Artifact.of(path).path or Path())
         if requirements is None:
             return None
         built = self.environments.ensure(requirements, tell)
@@ -222,6 +227,17 @@ def _source(artifact: str) -> Source | None:
     from turnout.deploy.sources import source_of
 
     return source_of(artifact)
+
+
+def split_signature(artifact: str) -> tuple[str, str]:
+    """A URI, and the `#NAME` behind it that chooses one of a model's signatures; "" where there is none.
+
+    What has a `=` behind the `#` belongs to the URI itself, and so does the id by which MLflow knows a model.
+    """
+    place, mark, name = artifact.rpartition("#")
+    if not mark or "=" in name or ":" not in place or place.startswith(("models:", "runs:")):
+        return artifact, ""
+    return place, f"#{name}"
 
 
 def _nothing() -> None:

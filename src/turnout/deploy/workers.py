@@ -120,7 +120,9 @@ class Workers:
             self._ended(worker, child, how)
 
         try:
-            worker.child = Child(worker.name, WORKER, on_message, on_end, spec.threads, spec.python)
+            # What came from a cache stays as it was verified: no bytecode is left beside it.
+            variables = {"PYTHONDONTWRITEBYTECODE": "1"} if spec.pinned else {}
+            worker.child = Child(worker.name, WORKER, on_message, on_end, spec.threads, spec.python, variables)
         except OSError as problem:
             self._listener.worker_failed(worker, f"its process could not be started: {problem.strerror}")
             return

@@ -1,7 +1,7 @@
 """The router process: both doors, the living tree, and a link to every replica. Never imports a model library
 unless a model is placed inline.
 
-Started as `python -m turnout.entrypoints.router FD`, where FD is its wire to the controller.
+Started as `python -m turnout.entrypoints.router FD PARENT`: the descriptor of its wire, and the controller.
 """
 
 from __future__ import annotations
@@ -207,6 +207,7 @@ class Router:
     def _samples(self) -> Iterable[Sample]:
         yield Sample("turnout_connections", ("http",), self.http.connections)
         yield Sample("turnout_connections", ("grpc",), self.grpc.connections)
+        yield Sample("turnout_connections_parked", (), self.http.parked)
         for version in self.live.versions():
             labels = (version.name, version.version)
             batching = version.batching

@@ -1,6 +1,7 @@
 """The worker process: one replica of one version, with its model, told what to do by the controller.
 
-Started as `python -m turnout.entrypoints.worker FD`, where FD is its wire. Opens no port and no path but the model's.
+Started as `python -m turnout.entrypoints.worker FD PARENT`: the descriptor of its wire, and who started it.
+Opens no port and no path but the model's.
 """
 
 from __future__ import annotations
@@ -23,9 +24,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Has the kernel end this process when its parent ends (Linux); elsewhere the end of the wire does it."""
+    """Has the kernel end this process when its parent ends (Linux); elsewhere the end of the wire does it.
+
+    The parent's process id is the second word: one that ended before this line tells nobody any more.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if len(sys.argv) > 2 and os.getppid() != int(sys.argv[2]):
+            os._exit(1)
 
 
 def main() -> None:

@@ -36,8 +36,14 @@ from turnout.formats.xgboost import XGBoost
 
 __all__ = ["FORMATS", "Artifact", "Format", "LoadOptions", "detect", "load"]
 
+
+def _whatever(artifact: Artifact, options: LoadOptions) -> Model:
+    """Loads what lies inside another artifact, whatever its format."""
+    return load(artifact, options)
+
+
 FORMATS: list[Format] = [
-    CompiledFormat(lambda artifact, options: load(artifact, options)),
+    CompiledFormat(_whatever),
     Onnx(),
     Sklearn(),
     XGBoost(),
@@ -57,7 +63,7 @@ FORMATS: list[Format] = [
     H2O(),
     PMML(),
     Spark(),
-    Mlflow(lambda artifact, options: load(artifact, options)),
+    Mlflow(_whatever),
     Python(),
 ]
 

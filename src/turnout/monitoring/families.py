@@ -84,6 +84,7 @@ _TABLE = (
     Family("turnout_worker_restarts_total", Kind.COUNTER, "Times the worker was started again.", _WORKER),
     Family("turnout_worker_memory_bytes", Kind.GAUGE, "Resident memory of the worker's process.", _WORKER),
     Family("turnout_connections", Kind.GAUGE, "Open connections.", ("protocol",)),
+    Family("turnout_connections_parked", Kind.GAUGE, "Connections not read from for a while, having been refused.", ()),
     Family("turnout_connections_total", Kind.COUNTER, "Connections accepted.", ("protocol",)),
     Family("turnout_connections_refused_total", Kind.COUNTER, "Connections ended by a limit.", ("protocol", "limit")),
     Family("turnout_log_lines_total", Kind.COUNTER, "Access log lines written.", ()),

@@ -62,6 +62,11 @@ class HttpDoor:
         """How many connections are open."""
         return len(self._connections)
 
+    @property
+    def parked(self) -> int:
+        """How many of them are not read from for a while, because they were just refused."""
+        return len(self._parking)
+
     async def start(self, host: str, port: int, *, reuse_port: bool = False, tls: ssl.SSLContext | None = None) -> int:
         """Listens on host and port (0 picks a free one) and returns the port. Raises OSError where it is taken."""
         return self.listen_on(listen(host, port, shared=reuse_port), tls=tls)
