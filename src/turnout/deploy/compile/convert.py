@@ -13,6 +13,7 @@ from turnout.core.servable import Model
 from turnout.core.signature import Signature
 from turnout.core.tensors import DTYPES, Array, Tensors, as_text
 from turnout.deploy.compile.convert_boosting import from_catboost, from_lightgbm, from_xgboost
+from turnout.deploy.compile.convert_keras import from_keras
 from turnout.deploy.compile.convert_sklearn import from_sklearn
 from turnout.deploy.compile.convert_torch import from_torch
 from turnout.deploy.compile.graph import Converted, Feed, dressed
@@ -42,6 +43,7 @@ WAYS: dict[str, Callable[[Any], Ways]] = {
     "lightgbm": from_lightgbm,
     "catboost": from_catboost,
     "torch": from_torch,
+    "keras": from_keras,
 }
 
 

@@ -23,7 +23,7 @@ def _exported(source: Any) -> Converted:
     torch = library("torch", "turnout compile, for a PyTorch model,")
     library("onnxscript", "turnout compile, for a PyTorch program,")
     made = torch.onnx.export(source.native, dynamo=True, external_data=False, verbose=False)
-    return _named(source, made.model_proto)
+    return in_order(source, made.model_proto)
 
 
 def _script(source: Any) -> Converted:
@@ -45,16 +45,21 @@ def _script(source: Any) -> Converted:
         opset_version=17,
         dynamo=False,
     )
-    return _named(source, onnx_library().load_from_string(written.getvalue()))
+    return in_order(source, onnx_library().load_from_string(written.getvalue()))
 
 
-def _named(source: Any, model: Any) -> Converted:
-    """The graph's inputs and outputs in the order of the signature's, which is that of the program."""
+def in_order(source: Any, model: Any) -> Converted:
+    """The graph's inputs and outputs by their names, or in the order of the signature's, which is the program's."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value.name for value in model.graph.input if value.name not in weights]
+    outputs = [value.name for value in model.graph.output]
+    specs = source.signature.inputs
+    if set(inputs) == {spec.name for spec in specs}:
+        inputs = [spec.name for spec in specs]
+    names = [spec.name for spec in source.signature.outputs]
+    if set(outputs) == set(names):
+        outputs = names
     feeds = [
-        Feed(name, spec.datatype, [Piece(spec.name)], whole=True)
-        for name, spec in zip(inputs, source.signature.inputs, strict=True)
+        Feed(name, spec.datatype, [Piece(spec.name)], whole=True) for name, spec in zip(inputs, specs, strict=True)
     ]
-    names = [value.name for value in model.graph.output]
-    return Converted("float", model, feeds, dict(zip([s.name for s in source.signature.outputs], names, strict=True)))
+    return Converted("float", model, feeds, dict(zip(names, outputs, strict=True)))

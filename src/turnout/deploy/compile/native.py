@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 from turnout.core.errors import LoadFailed
+from turnout.deploy.compile.convert_keras import keras_of
 from turnout.formats import catboost, lightgbm, sklearn, xgboost
 from turnout.formats.artifact import Artifact, LoadOptions
 from turnout.formats.refusals import library
@@ -26,4 +27,6 @@ def native_of(format: str, artifact: Artifact, options: LoadOptions) -> Any:
         torch = library("torch", f"{artifact.label} (a PyTorch model)")
         data = io.BytesIO(artifact.file.read_bytes())
         return torch.jit.load(data, map_location="cpu").eval() if is_script(artifact) else torch.export.load(data)
+    if format == "keras":
+        return keras_of(artifact, options)
     raise LoadFailed(f"{artifact.label}: a model of the format {format!r} has no converter")

@@ -68,7 +68,9 @@ def encode_plain(answer: HttpResponse, tail: bytes, most: int) -> bytes | None:
 
 @lru_cache(maxsize=256)
 def _variant_field(variant: str) -> bytes:
-    return _encode_fields([(VARIANT_FIELD, variant)])
+    if not variant.isprintable():
+        raise ValueError("a variant's name has a control character")
+    return f"\r\nX-Turnout-Variant: {variant}".encode("latin-1")
 
 
 def encode_any(
