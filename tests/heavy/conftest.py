@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from turnout.deploy.environments.environment import Environment
+from turnout.deploy.environments.environment import Environment, IndexPolicy
 from turnout.deploy.environments.requirements import requirements_of
 from turnout.deploy.environments.store import Environments
 from turnout.deploy.environments.worker_path import worker_path
@@ -21,14 +21,16 @@ from turnout.deploy.environments.worker_path import worker_path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SECONDS = 540.0
+#: Frameworks that are published as source alone, so that installing them runs their code.
+SOURCES = {"spark"}
 
 
 @pytest.fixture(scope="session")
 def environment() -> Callable[[str], Environment]:
     """The environment of environments/NAME.txt."""
-    kept = Environments(ROOT / ".venvs" / "heavy")
 
     def ensure(name: str) -> Environment:
+        kept = Environments(ROOT / ".venvs" / "heavy", IndexPolicy(source_builds=name in SOURCES))
         requirements = requirements_of(HERE, HERE / "environments" / f"{name}.txt")
         assert requirements is not None
         return kept.ensure(requirements, lambda line: print(f"{name}: {line}"))

@@ -129,10 +129,12 @@ def _session(threads: int) -> Any:
     """
     with _lock:
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         place = tempfile.mkdtemp(prefix="turnout-spark-")
         atexit.register(shutil.rmtree, place, ignore_errors=True)
         settings = {
             "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:-UsePerfData",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.memory": os.environ.get("TURNOUT_SPARK_MEMORY", _MEMORY),
             "spark.local.dir": place,
