@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 
 import lightgbm
@@ -179,6 +180,8 @@ def test_the_fastest_is_chosen_for_each_size():
     assert best(times, "native") == "onnx"
     assert best({"native": 0.5, "onnx": 0.6, "onnx-threads": 0.55}, "native") == "onnx-threads"  # too little to load it
     assert best({"native": 0.5, "onnx": 0.6}, "native") == "native"
+    slow = {"native": lambda rows: threading.Event().wait(0.02) and {}}
+    assert [choice.rows for choice in measure(slow, {"x": X}, (1, 64, 4096), 0.1, "native")] == [1]
     calls: list[int] = []
     found = measure({"native": lambda rows: calls.append(len(rows["x"])) or {}}, {"x": X}, (1, 4096), 0.01, "native")
     assert [(choice.rows, choice.variant) for choice in found] == [(1, "native"), (4096, "native")]

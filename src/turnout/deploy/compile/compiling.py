@@ -15,7 +15,7 @@ from typing import Any
 from turnout import formats
 from turnout.core.errors import LoadFailed
 from turnout.core.signature import Signature
-from turnout.core.tensors import Tensors
+from turnout.core.tensors import Tensors, byte_size
 from turnout.deploy.compile import measure as measuring
 from turnout.deploy.compile.compare import Tolerance
 from turnout.deploy.compile.convert import WAYS, Source, attempts
@@ -37,6 +37,9 @@ _LIBRARIES = (
     "numpy", "onnxruntime", "onnx", "skl2onnx", "onnxmltools", "scikit-learn", "xgboost-cpu", "xgboost", "lightgbm",
     "catboost", "torch",
 )  # fmt: skip
+
+
+_GENERATED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,8 @@ def _evidence(format: str, source: Source, options: CompileOptions, tell: Tell) 
         take_rows(seen, group.rows)
     makes = Rows(signature, seen, options.seed)
     largest = max(groups, key=lambda group: group.count, default=None)
-    count = max(options.generated, signature.rows_limit or 1)
+    one = byte_size(makes.generated(1))
+    count = max(min(options.generated, _GENERATED_BYTES // max(one, 1)), signature.rows_limit or 1, 4)
     made = makes.generated(count, largest.rows if largest is not None and largest.count > 1 else None)
     groups.append(Group("generated", made, count))
     base = groups[0].rows if groups[0].count > 1 else made

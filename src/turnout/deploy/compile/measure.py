@@ -8,7 +8,7 @@ from time import perf_counter
 
 import numpy as np
 
-from turnout.core.tensors import Tensors
+from turnout.core.tensors import Tensors, byte_size, slice_rows
 from turnout.deploy.compile.compare import Predict
 from turnout.formats.compiled_file import Choice
 
@@ -18,6 +18,8 @@ SIZES = (1, 8, 64, 256, 1024)
 MARGIN = 0.1
 _MOST_ROUNDS = 400
 _LEAST_ROUNDS = 3
+_MOST_BYTES = 256 << 20
+_PATIENCE = 6.0
 
 
 def measure(
@@ -25,10 +27,16 @@ def measure(
 ) -> list[Choice]:
     """The fastest candidate for each size: medians over rounds in which all of them take turns.
 
-    `seconds` is the time to spend, shared among the sizes; each candidate gets three rounds at least.
+    `seconds` is the time to spend, shared among the sizes; each candidate gets three rounds at least. Sizes whose
+    batch would be very large, or would take many times as long as that, are left out.
     """
     found: list[Choice] = []
+    one = byte_size(slice_rows(rows, 0, 1))
     for size in sizes:
+        if found:
+            slowest = max(found[-1].seconds.values()) * size / found[-1].rows
+            if size * one > _MOST_BYTES or slowest * _LEAST_ROUNDS * len(candidates) > _PATIENCE * seconds:
+                break
         batch = repeated(rows, size)
         times = _rounds(candidates, batch, seconds / len(sizes))
         found.append(Choice(size, best(times, original), {name: round(t, 9) for name, t in times.items()}))
