@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow_place import Place, mlflow_place
 from s3_server import S3Server
 
 from turnout.deploy.sources.cache import ArtifactCache
@@ -37,3 +38,11 @@ def cache(tmp_path: Path) -> ArtifactCache:
 def quick() -> SourceSettings:
     """Settings that do not wait long before they try again."""
     return SourceSettings(timeout=5, attempts=3, retry_wait=0.02)
+
+
+@pytest.fixture(scope="session")
+def place(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Real MLflow servers with what is registered there."""
+    directories = [tmp_path_factory.mktemp(name) for name in ("mlflow", "guarded", "shared")]
+    with mlflow_place(s3_server, *directories) as found:
+        yield found

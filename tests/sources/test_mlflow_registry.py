@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 from cutting import CuttingProxy
-from mlflow_server import PASSWORD, USER, MlflowServer
+from mlflow_place import Place
+from mlflow_server import PASSWORD, USER
 from s3_server import S3Server
 from sklearn.datasets import load_iris
 
@@ -27,53 +26,6 @@ from turnout.deploy.watch import Watch
 
 pytestmark = [pytest.mark.registry, pytest.mark.timeout(600)]  # the first one starts the servers
 BLOB = bytes(range(256)) * 4096
-
-
-@dataclass
-class Place:
-    """The servers, and what was registered: `iris` in two versions, `direct` and `shared` in one."""
-
-    server: MlflowServer
-    guarded: MlflowServer
-    s3: S3Server
-    made: list[dict[str, Any]]
-    directory: Path
-
-    def settings(self, **options: str) -> SourceSettings:
-        options = {"tracking_uri": self.server.address, **options}
-        return SourceSettings(attempts=3, timeout=60.0, retry_wait=0.02, options={"mlflow": options})
-
-    def alias(self, name: str, version: str, model: str = "iris") -> None:
-        self.server.call("POST", "registered-models/alias", name=model, alias=name, version=version)
-
-    def register(self, name: str, **version: str) -> None:
-        self.server.call("POST", "registered-models/create", name=name)
-        self.server.call("POST", "model-versions/create", name=name, **version)
-
-
-@pytest.fixture(scope="module")
-def place(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    directory, other, shared = (tmp_path_factory.mktemp(name) for name in ("mlflow", "guarded", "shared"))
-    variables = {**s3_server.environment, "MLFLOW_S3_ENDPOINT_URL": s3_server.endpoint}
-    arguments = ("--artifacts-destination", f"s3://{s3_server.bucket}/mlflow")
-    with (
-        MlflowServer(directory, variables, arguments) as server,
-        MlflowServer(other, variables, arguments, login=True) as guarded,
-    ):
-        server.wait()
-        made = server.register([{"name": "iris", "C": weight} for weight in (1.0, 0.001)])
-        found = Place(server, guarded, s3_server, made, shared)
-        for name in ("MLmodel", "data/model.pkl"):
-            s3_server.put(f"direct/1/{name}", name.encode())
-        found.register("direct", source=f"s3://{s3_server.bucket}/direct/1")
-        experiment = server.call("POST", "experiments/create", name="shared", artifact_location=shared.as_uri())
-        run = server.call("POST", "runs/create", experiment_id=experiment["experiment_id"])["run"]["info"]
-        model = shared / run["run_id"] / "artifacts" / "model"
-        model.mkdir(parents=True)
-        (model / "MLmodel").write_text("of a directory")
-        found.register("shared", source=model.as_uri(), run_id=run["run_id"])
-        guarded.wait()
-        yield found
 
 
 @pytest.fixture(autouse=True)

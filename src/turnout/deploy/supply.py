@@ -74,12 +74,9 @@ class Supply:
         place, mark = split_signature(model.artifact)
         source = _source(place)
         if source is not None:
-            if fresh:
-                pinned = source.resolve(place, self.settings)
-            else:
-                pinned, stale = self.cache.resolve(place, self.settings)
-                if stale:
-                    logger.warning("%s: %s; serving %s, which was there last", model.name, stale, pinned.pinned)
+            pinned, stale = self.cache.resolve(place, self.settings, fresh=fresh)
+            if stale:
+                logger.warning("%s: %s; serving %s, which was there last", model.name, stale, pinned.pinned)
             return [Found(model.version or pinned.version or "1", pinned.pinned, pinned=pinned)]
         artifact = Artifact.of(model.artifact)
         if artifact.is_reference or artifact.path is None:

@@ -56,16 +56,18 @@ class ArtifactCache:
         self._disk = ArtifactDisk(root)
         self._held: dict[str, list[FileLock]] = {}
 
-    def resolve(self, uri: str, settings: SourceSettings, progress: Progress = _silent) -> tuple[Pinned, str]:
+    def resolve(
+        self, uri: str, settings: SourceSettings, progress: Progress = _silent, *, fresh: bool = False
+    ) -> tuple[Pinned, str]:
         """What the URI stands for, and "" or why that could not be asked now (then it is what it last stood for).
 
-        Raises SourceFailed where nobody can say, and LoadFailed for a plain path or a reference to code.
+        `fresh` refuses what it last stood for. Raises SourceFailed where nobody can say, and LoadFailed for a plain path or a reference to code.
         """
         source = source_of(uri)
         if source is None:
             raise LoadFailed(f"{uri!r} is not a URI")
         self._disk.prepare()
-        return self._resolve(source, uri, settings, progress)
+        return self._resolve(source, uri, settings, progress, fresh=fresh)
 
     def fetch(self, uri: str, settings: SourceSettings, progress: Progress = _silent) -> Fetched:
         """The artifact behind a URI, or at a plain path, which stays where it is.
@@ -137,7 +139,9 @@ class ArtifactCache:
 
     # -- resolving
 
-    def _resolve(self, source: Source, uri: str, settings: SourceSettings, progress: Progress) -> tuple[Pinned, str]:
+    def _resolve(
+        self, source: Source, uri: str, settings: SourceSettings, progress: Progress, *, fresh: bool = False
+    ) -> tuple[Pinned, str]:
         kept = self._kept_pin(uri)
         if kept is not None:  # the URI is immutable itself, and its content is here
             return kept, ""
@@ -150,7 +154,7 @@ class ArtifactCache:
                 self._disk.record("uri", uri, {"from": asdict(found)})
                 return found, ""
             except SourceFailed as problem:
-                if not problem.retryable:
+                if fresh or not problem.retryable:
                     raise
                 why, failure = problem.message, problem
         last = _pinned((self._disk.recorded("uri", uri) or {}).get("from"))
