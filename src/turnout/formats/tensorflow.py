@@ -108,7 +108,8 @@ class TensorFlowModel:
             answer = self._call(**{name: self._constant(array) for name, array in inputs.items()})
         except self._invalid as problem:
             raise InvalidInput("the model's graph does not take these inputs", got=said(problem)) from problem
-        return {name: _array(value) for name, value in answer.items()}
+        # In the alphabet's order: TensorFlow's own differs from process to process, and a signature must not.
+        return {name: _array(answer[name]) for name in sorted(answer)}
 
 
 def said(problem: Exception) -> str:
