@@ -183,8 +183,8 @@ class SelfTestFailed(LoadFailed):
 class SourceFailed(LoadFailed):
     """An artifact could not be fetched: the place refused, is down, or holds no such thing."""
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retryable: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
         self.retryable = retryable  # type: ignore[misc]  # whether trying again may help is known only here
 
 

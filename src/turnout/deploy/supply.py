@@ -212,7 +212,8 @@ class Supply:
     def _compiled(self, model: ModelSpec, path: str, python: str, tell: Tell) -> str:
         from turnout.deploy.compile import compile_auto  # brings converters' names, which most servers never need
 
-        options = {"threads": model.threads, "trust_pickle": model.trust_pickle, "format": model.format}
+        said = ("threads", "trust_pickle", "format", "signature", "example")
+        options = {name: getattr(model, name) for name in said}
         made = compile_auto(path, options, python=python, tell=tell)
         return path if made is None else str(made)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from turnout.core.errors import LoadFailed, SourceFailed
@@ -61,7 +61,8 @@ class ArtifactCache:
     ) -> tuple[Pinned, str]:
         """What the URI stands for, and "" or why that could not be asked now (then it is what it last stood for).
 
-        `fresh` refuses what it last stood for. Raises SourceFailed where nobody can say, and LoadFailed for a plain path or a reference to code.
+        `fresh` refuses what it last stood for. Raises SourceFailed where nobody can say, and LoadFailed for a plain
+        path or a reference to code.
         """
         source = source_of(uri)
         if source is None:
@@ -145,20 +146,23 @@ class ArtifactCache:
         kept = self._kept_pin(uri)
         if kept is not None:  # the URI is immutable itself, and its content is here
             return kept, ""
+        last = _pinned((self._disk.recorded("uri", uri) or {}).get("from"))
+        usable = last is not None and not fresh and self._kept_pin(last.pinned) is not None
         if settings.offline and not isinstance(source, FileSource):
             why = "offline: nobody was asked"
             failure = SourceFailed(f"{uri} has not been fetched yet, and nobody may be asked (offline)")
         else:
+            # Who has something to serve does not wait long for news.
+            patience = replace(settings, attempts=1) if usable else settings
             try:
-                found = self._asked(source, uri, settings, progress)
+                found = self._asked(source, uri, patience, progress)
                 self._disk.record("uri", uri, {"from": asdict(found)})
                 return found, ""
             except SourceFailed as problem:
-                if fresh or not problem.retryable:
+                if not problem.retryable:
                     raise
                 why, failure = problem.message, problem
-        last = _pinned((self._disk.recorded("uri", uri) or {}).get("from"))
-        if last is None or self._kept_pin(last.pinned) is None:
+        if last is None or not usable:
             raise failure
         return last, why
 
