@@ -137,7 +137,7 @@ def _inputs(call: Any, artifact: Artifact, options: LoadOptions) -> tuple[Tensor
     found = []
     declared = declared_inputs(artifact, options)
     shown = {spec.name: spec for spec in declared.inputs} if declared is not None else {}
-    for name, spec in call.structured_input_signature[1].items():
+    for name, spec in sorted(call.structured_input_signature[1].items()):
         datatype = datatype_of(spec.dtype.name, f"{artifact.label}: the input {name!r}")
         if spec.shape.rank is not None:
             found.append(TensorSpec(name, datatype, sizes(spec.shape.as_list())))
