@@ -210,3 +210,33 @@ def test_a_hundred_cycles_leave_the_server_where_it_began(tmp_path: Path) -> Non
         assert grown < 20
         assert len(server.workers()) == 2
         client.close()
+
+
+_FICKLE = """
+import os
+import numpy as np
+from turnout.core.signature import Signature, TensorSpec
+
+class Model:
+    def __init__(self):
+        names = ["low", "high"] if os.getpid() % 2 else ["high", "low"]
+        outputs = tuple(TensorSpec(name, "FP64", (-1,)) for name in names)
+        self.signature = Signature((TensorSpec("x", "FP64", (-1, 1)),), outputs)
+
+    def predict(self, inputs):
+        rows = inputs["x"][:, 0]
+        return {"low": rows - 1, "high": rows + 1}
+"""
+
+
+def test_workers_may_find_their_outputs_in_different_orders(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(_FICKLE)
+    body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [5.0]}]}
+    with serving(f"m={tmp_path / 'model.py'}", "--replicas", "4", "--access-log", "off") as server:
+        server.wait_until(lambda: len(server.workers()) == 4)
+        for _ in range(40):
+            got = server.request("POST", "/v2/models/m/infer", body)
+            assert got.status == 200, got.body
+            outputs = {one["name"]: one["data"] for one in got.json()["outputs"]}
+            assert outputs == {"low": [4.0], "high": [6.0]}
+        assert "another signature" not in server.log

@@ -150,6 +150,12 @@ class Signature:
         """The input of that name, if there is one."""
         return self._by_name.get(name)
 
+    def fits(self, other: Signature) -> bool:
+        """Whether both have the same inputs and outputs, in whatever order."""
+        mine, theirs = ({spec.name: spec for spec in (*one.inputs, *one.outputs)} for one in (self, other))
+        counts = [(len(one.inputs), len(one.outputs)) for one in (self, other)]
+        return mine == theirs and counts[0] == counts[1] and self.batched == other.batched
+
     def validate(self, inputs: Tensors) -> tuple[Tensors, int]:
         """The inputs under the model's names and types, and the number of rows (1 if not batched).
 

@@ -162,8 +162,15 @@ class Router:
         def lost(place: Place, batches: object) -> None:
             batching.lost(place, batches)  # type: ignore[arg-type]  # the place's own batches
 
+        # A worker numbers its tensors by its own signature: another process may have found them in another order.
+        signature = Signature.from_json(message["signature"])
+        if not signature.fits(version.signature):
+            logger.error("worker %s has another signature than its version, and is killed", message["replica"])
+            self._wire.send({"event": "hung", "replica": message["replica"]})
+            sock.close()
+            return
         try:
-            replica = Replica(message["replica"], version.signature, sock, batching.done, lost)
+            replica = Replica(message["replica"], signature, sock, batching.done, lost)
         except OSError:
             return  # it died in the meantime; the controller knows, and links the next one
         batching.add_place(replica)
