@@ -219,7 +219,11 @@ from turnout.core.signature import Signature, TensorSpec
 
 class Model:
     def __init__(self):
-        names = ["low", "high"] if os.getpid() % 2 else ["high", "low"]
+        try:
+            os.close(os.open(os.path.join(os.path.dirname(__file__), "first"), os.O_CREAT | os.O_EXCL))
+            names = ["low", "high"]
+        except FileExistsError:
+            names = ["high", "low"]
         outputs = tuple(TensorSpec(name, "FP64", (-1,)) for name in names)
         self.signature = Signature((TensorSpec("x", "FP64", (-1, 1)),), outputs)
 
