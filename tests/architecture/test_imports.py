@@ -109,6 +109,22 @@ def test_the_package_itself_imports_nothing() -> None:
     assert loaded <= {"turnout", "typing", *sys.stdlib_module_names}
 
 
+@pytest.mark.parametrize(
+    ("module", "not_yet"),
+    [
+        ("turnout.entrypoints.cli", {"numpy", "asyncio", "ssl", "http.client", "yaml", "turnout.formats"}),
+        ("turnout.entrypoints.serve", {"http.client", "urllib.request", "yaml", "turnout.deploy.sources.known"}),
+        ("turnout.entrypoints.router", {"http.client", "yaml", "turnout.formats", "turnout.deploy.sources"}),
+        ("turnout.entrypoints.worker", {"http.client", "yaml", "turnout.deploy.sources", "turnout.entrypoints.cli"}),
+    ],
+)
+def test_what_starts_imports_only_what_it_will_need(module: str, not_yet: set[str]) -> None:
+    """Every start pays for these: a command's words, the controller, each router and each worker."""
+    script = f"import json, sys; import {module}; print(json.dumps(list(sys.modules)))"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not set(json.loads(ended.stdout)) & not_yet
+
+
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_every_module_has_a_docstring_and_says_so_first(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text())), f"{module_name(path)} does not say what it is"

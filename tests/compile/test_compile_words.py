@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 import numpy as np
@@ -17,6 +16,7 @@ from turnout import formats
 from turnout.core.errors import Failure, InvalidInput
 from turnout.deploy.compile import compile_auto
 from turnout.entrypoints import compile as command
+from turnout.entrypoints.cli import _parser
 from turnout.testing.server import serving
 
 X = numbers(300, 3)
@@ -26,16 +26,7 @@ QUICK = ("--generated", "200", "--sizes", "1,64", "--seconds", "0.1")
 
 
 def typed(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-
-    def model_words(inner: argparse.ArgumentParser) -> None:
-        inner.add_argument("--trust-pickle", action="store_true")
-        inner.add_argument("--threads", type=int, default=1)
-        for name in ("--format", "--signature", "--example"):
-            inner.add_argument(name)
-
-    command.words(parser.add_subparsers(), model_words)
-    return command.run(parser.parse_args(["compile", *words, *QUICK]))
+    return command.run(_parser().parse_args(["compile", *words, *QUICK]))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnout.core.errors import LoadFailed, SourceFailed
 from turnout.entrypoints.progress import Progress
-from turnout.entrypoints.supplies import source_words
+from turnout.entrypoints.words import acts_of, source_words
 
 if TYPE_CHECKING:
     from turnout.deploy.sources.cache import ArtifactCache
@@ -41,14 +41,7 @@ def words(verbs: Any) -> None:
         usage="turnout cache ACT [OPTIONS] ...",
         allow_abbrev=False,
     )
-    acts = cache.add_subparsers(dest="act", required=True, metavar="ACT")
-
-    def act(name: str, does: str, usage: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = acts.add_parser(
-            name, help=does, description=does, usage=f"turnout cache {name} {usage}", allow_abbrev=False
-        )
-        return made
-
+    act = acts_of(cache, "cache")
     listing = act("list", "say what is there: the one used last first", "[OPTIONS]")
     listing.add_argument("--json", action="store_true", help="as JSON")
     verifying = act("verify", "compare every byte with the manifests", "[DIGEST ...]")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
 import turnout
 from turnout.core.errors import Failure
 from turnout.entrypoints import artifacts, control, environments
-from turnout.entrypoints import compile as compiling
-from turnout.entrypoints.supplies import package_words, source_words
+from turnout.entrypoints.words import model_words, number, package_words, seconds, source_words, whole
 
 _EPILOG = """\
 examples:
@@ -23,6 +21,7 @@ examples:
 """
 
 
+_ALSO_TRIED = ("quantized", "threads")
 _HERE = "turnout.entrypoints"
 #: What each verb runs; its module is imported when the verb is used.
 _ACTS = {
@@ -85,7 +84,15 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     control.words(verbs)
-    compiling.words(verbs, _model_words)
+    _compile_words(
+        verbs.add_parser(
+            "compile",
+            help="make a model faster, with proof",
+            description=_COMPILE,
+            usage="turnout compile [OPTIONS] MODEL",
+            allow_abbrev=False,
+        )
+    )
     artifacts.words(verbs)
     environments.words(verbs)
     return parser
@@ -95,53 +102,12 @@ _SERVE = (
     "Serves each model in worker processes of its own. SIGTERM or Ctrl-C stops it gracefully, a second one at once."
 )
 _PREDICT = "Predicts the rows of a file in this process and prints one JSON record for each."
+_COMPILE = (
+    "Converts a model to ONNX, compares both on real and on hard rows, measures both by batch size, and writes a "
+    "directory that holds both, of which the faster one answers. Where no conversion is equal within the tolerance, or "
+    "none is faster, says why, writes nothing, and ends with status 1."
+)
 _MODEL = "a file, a directory, a URI, module:attr or python:FILE.py:ATTR"
-
-
-def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Reads a whole number within bounds; argparse puts the option's name before the complaint."""
-    wanted = f"a whole number from {low} to {high}" if high is not None else f"a whole number, {low} or more"
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = low - 1
-        if number < low or (high is not None and number > high):
-            raise argparse.ArgumentTypeError(f"expected {wanted}; got {text!r}")
-        return number
-
-    return read
-
-
-def _seconds(*, or_zero: bool = False) -> Callable[[str], float]:
-    """Reads a duration in seconds."""
-
-    def read(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number) or number < 0 or (number == 0 and not or_zero):
-            raise argparse.ArgumentTypeError(f"expected seconds, {'0 or more' if or_zero else 'above 0'}; got {text!r}")
-        return number
-
-    return read
-
-
-def _model_words(parser: argparse.ArgumentParser) -> None:
-    models = parser.add_argument_group("how a model is loaded")
-    models.add_argument(
-        "--trust-pickle", action="store_true", help="allow files whose loading runs code from them, such as pickles"
-    )
-    models.add_argument("--format", help="say the format instead of having it detected (onnx, sklearn, xgboost ...)")
-    models.add_argument("--signature", metavar="FILE", help="JSON file with the model's inputs and outputs")
-    models.add_argument(
-        "--example", metavar="FILE", help="JSON file with example rows, for a model that does not say its inputs"
-    )
-    models.add_argument(
-        "--threads", type=_whole(1), default=1, metavar="N", help="threads of the model's library (default 1)"
-    )
 
 
 def _serve_words(parser: argparse.ArgumentParser) -> None:
@@ -149,21 +115,21 @@ def _serve_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*", metavar="[NAME=]MODEL", help=f"{_MODEL}; or a repository of models")
     parser.add_argument("--spec", metavar="FILE", help="a file that says everything instead (turnout.yaml)")
     doors = parser.add_argument_group("where it is called")
-    port = _whole(0, 65535)
+    port = whole(0, 65535)
     doors.add_argument("--host", help="address to listen on (default 127.0.0.1: this machine only)")
     doors.add_argument("--port", type=port, metavar="N", help="HTTP port, 0 for a free one (default 8080)")
     doors.add_argument("--grpc-port", type=port, metavar="N", help="gRPC port, 0 for a free one (default 8081)")
     doors.add_argument(
-        "--routers", type=_whole(1), default=1, metavar="N", help="processes that share the ports (default 1)"
+        "--routers", type=whole(1), default=1, metavar="N", help="processes that share the ports (default 1)"
     )
     doors.add_argument(
-        "--max-body-mb", type=_whole(1, 256), default=64, metavar="N", help="largest request, in MiB (default 64)"
+        "--max-body-mb", type=whole(1, 256), default=64, metavar="N", help="largest request, in MiB (default 64)"
     )
     doors.add_argument(
         "--access-log", default="stderr", metavar="WHERE", help="stderr, stdout, off or a path (default stderr)"
     )
     work = parser.add_argument_group("how it runs")
-    work.add_argument("--replicas", type=_whole(1), default=1, metavar="N", help="processes per model (default 1)")
+    work.add_argument("--replicas", type=whole(1), default=1, metavar="N", help="processes per model (default 1)")
     work.add_argument(
         "--place",
         choices=("worker", "inline"),
@@ -171,20 +137,20 @@ def _serve_words(parser: argparse.ArgumentParser) -> None:
         help="where predict runs (default worker); inline, in the router, is for trusted models",
     )
     work.add_argument(
-        "--max-batch-rows", type=_whole(1), default=1024, metavar="N", help="rows in one batch (default 1024)"
+        "--max-batch-rows", type=whole(1), default=1024, metavar="N", help="rows in one batch (default 1024)"
     )
     work.add_argument(
         "--max-batch-wait",
-        type=_seconds(or_zero=True),
+        type=seconds(or_zero=True),
         default=0.0,
         metavar="SECONDS",
         help="how long a batch waits for more rows (default 0: not at all)",
     )
     work.add_argument(
-        "--queue-rows", type=_whole(1), default=16384, metavar="N", help="rows that may wait per model (default 16384)"
+        "--queue-rows", type=whole(1), default=16384, metavar="N", help="rows that may wait per model (default 16384)"
     )
     _time_words(parser)
-    _model_words(parser)
+    model_words(parser)
     _version_words(parser)
     source_words(parser)
     package_words(parser)
@@ -212,7 +178,7 @@ def _version_words(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--watch",
-        type=_seconds(or_zero=True),
+        type=seconds(or_zero=True),
         default=0.0,
         metavar="SECONDS",
         help="how often to look whether something else is there (default 0: never)",
@@ -228,7 +194,7 @@ def _version_words(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--keep",
-        type=_whole(0),
+        type=whole(0),
         default=0,
         metavar="N",
         help="replaced versions that stay loaded for an instant return (default 0)",
@@ -245,7 +211,7 @@ def _time_words(parser: argparse.ArgumentParser) -> None:
         ("--drain-timeout", 30.0, "requests in flight when it is told to stop"),
     ):
         times.add_argument(
-            name, type=_seconds(), default=default, metavar="SECONDS", help=f"{meaning} (default {default:g})"
+            name, type=seconds(), default=default, metavar="SECONDS", help=f"{meaning} (default {default:g})"
         )
 
 
@@ -261,7 +227,63 @@ def _predict_words(parser: argparse.ArgumentParser) -> None:
         "--output", metavar="FILE", help="write .json, .jsonl or .csv there instead of JSON lines on standard output"
     )
     source_words(parser)
-    _model_words(parser)
+    model_words(parser)
+
+
+def _compile_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a file or a directory")
+    parser.add_argument("--output", metavar="DIR", help="the directory to write (default MODEL.compiled)")
+    proof = parser.add_argument_group("what it is proved with")
+    proof.add_argument("--rows", metavar="FILE", help="real rows: .csv, .tsv, .json, .jsonl or .parquet")
+    proof.add_argument("--requests", metavar="FILE", help="recorded request bodies of any protocol, one a line")
+    proof.add_argument(
+        "--generated", type=whole(1), default=1000, metavar="N", help="rows to make besides (default 1000)"
+    )
+    proof.add_argument(
+        "--absolute",
+        type=number("a number"),
+        default=1e-5,
+        metavar="X",
+        help="numbers may be so far apart ... (default 1e-5)",
+    )
+    proof.add_argument(
+        "--relative",
+        type=number("a number"),
+        default=1e-4,
+        metavar="X",
+        help="... plus this share of the number (default 1e-4)",
+    )
+    speed = parser.add_argument_group("how it is measured")
+    speed.add_argument(
+        "--sizes", type=_batch_sizes, default=None, metavar="N,N", help="batch sizes (default 1,8,64,256,1024)"
+    )
+    speed.add_argument(
+        "--seconds", type=number("seconds"), default=5.0, metavar="SECONDS", help="time for measuring (default 5)"
+    )
+    speed.add_argument(
+        "--try",
+        dest="tried",
+        type=_tried,
+        default=frozenset(),
+        metavar="WHAT",
+        help="also: quantized, threads",
+    )
+    speed.add_argument("--report", metavar="FILE", help="write all figures there as JSON")
+    model_words(parser)
+
+
+def _batch_sizes(text: str) -> tuple[int, ...]:
+    found = tuple(sorted({whole(1)(part.strip()) for part in text.split(",")}))
+    if found[-1] > 1 << 20:
+        raise argparse.ArgumentTypeError(f"expected batch sizes up to {1 << 20}; got {text!r}")
+    return found
+
+
+def _tried(text: str) -> frozenset[str]:
+    found = frozenset(part.strip() for part in text.split(","))
+    if not found <= set(_ALSO_TRIED):
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(_ALSO_TRIED)}; got {text!r}")
+    return found
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +15,6 @@ from turnout.deploy.load import load_options
 from turnout.entrypoints.rows import match, read_rows
 from turnout.formats.artifact import Artifact
 from turnout.formats.examples import tensors_of
-
-_TRIED = ("quantized", "threads")
-_ABOUT = (
-    "Converts a model to ONNX, compares both on real and on hard rows, measures both by batch size, and writes a "
-    "directory that holds both, of which the faster one answers. Where no conversion is equal within the tolerance, or "
-    "none is faster, says why, writes nothing, and ends with status 1."
-)
-
-
-def words(verbs: Any, model_words: Callable[[argparse.ArgumentParser], None]) -> None:
-    """Adds the verb. `model_words` adds what all verbs say of how a model is loaded."""
-    parser = verbs.add_parser(
-        "compile",
-        help="make a model faster, with proof",
-        description=_ABOUT,
-        usage="turnout compile [OPTIONS] MODEL",
-        allow_abbrev=False,
-    )
-    parser.add_argument("model", metavar="MODEL", help="a file or a directory")
-    parser.add_argument("--output", metavar="DIR", help="the directory to write (default MODEL.compiled)")
-    proof = parser.add_argument_group("what it is proved with")
-    proof.add_argument("--rows", metavar="FILE", help="real rows: .csv, .tsv, .json, .jsonl or .parquet")
-    proof.add_argument("--requests", metavar="FILE", help="recorded request bodies of any protocol, one a line")
-    proof.add_argument(
-        "--generated", type=_count(1), default=1000, metavar="N", help="rows to make besides (default 1000)"
-    )
-    proof.add_argument(
-        "--absolute", type=_size, default=1e-5, metavar="X", help="numbers may be so far apart ... (default 1e-5)"
-    )
-    proof.add_argument(
-        "--relative", type=_size, default=1e-4, metavar="X", help="... plus this share of the number (default 1e-4)"
-    )
-    speed = parser.add_argument_group("how it is measured")
-    speed.add_argument(
-        "--sizes", type=_sizes, default=None, metavar="N,N", help="batch sizes (default 1,8,64,256,1024)"
-    )
-    speed.add_argument("--seconds", type=_size, default=5.0, metavar="SECONDS", help="time for measuring (default 5)")
-    speed.add_argument(
-        "--try",
-        dest="tried",
-        type=_tried,
-        default=frozenset(),
-        metavar="WHAT",
-        help="also: quantized, threads",
-    )
-    speed.add_argument("--report", metavar="FILE", help="write all figures there as JSON")
-    model_words(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -141,40 +93,3 @@ def _write(path: Path, figures: dict[str, Any]) -> None:
         path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     except OSError as problem:
         raise InvalidInput(f"cannot be written ({problem.strerror})", field="--report", got=repr(str(path))) from None
-
-
-def _count(low: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"expected a whole number, {low} or more; got {text!r}")
-        return int(text)
-
-    return read
-
-
-def _size(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0.0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number, 0 or more; got {text!r}")
-    return number
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    found = tuple(sorted({_count(1)(part.strip()) for part in text.split(",")}))
-    if found[-1] > 1 << 20:
-        raise argparse.ArgumentTypeError(f"expected batch sizes up to {1 << 20}; got {text!r}")
-    return found
-
-
-def _tried(text: str) -> frozenset[str]:
-    found = frozenset(part.strip() for part in text.split(","))
-    if not found <= set(_TRIED):
-        raise argparse.ArgumentTypeError(f"expected some of {', '.join(_TRIED)}; got {text!r}")
-    return found
-
-
-def _say(line: str) -> None:
-    print(f"{line} ...", file=sys.stderr)

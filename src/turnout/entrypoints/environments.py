@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout.core.errors import EnvironmentFailed
-from turnout.entrypoints.supplies import package_words, source_words, supply_of
+from turnout.entrypoints.words import acts_of, number, package_words, source_words
 
 if TYPE_CHECKING:
     from turnout.deploy.environments.store import Environments
@@ -29,14 +29,7 @@ def words(verbs: Any) -> None:
         usage="turnout env ACT [OPTIONS] ...",
         allow_abbrev=False,
     )
-    acts = env.add_subparsers(dest="act", required=True, metavar="ACT", prog="turnout env")
-
-    def act(name: str, does: str, usage: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = acts.add_parser(
-            name, help=does, description=does, usage=f"turnout env {name} {usage}", allow_abbrev=False
-        )
-        return made
-
+    act = acts_of(env, "env")
     listing = act("list", "say what is there: the one used last first", "[OPTIONS]")
     listing.add_argument("--json", action="store_true", help="as JSON, with every package")
     building = act("build", "build what a model brings, before it is served", "[OPTIONS] [MODEL]")
@@ -47,7 +40,9 @@ def words(verbs: Any) -> None:
     removing = act("remove", "remove environments that nothing uses", "DIGEST ...")
     removing.add_argument("digest", nargs="+", metavar="DIGEST", help="of `turnout env list`, or how it begins")
     evicting = act("evict", "remove those unused for longest, until the rest is small enough", "--max-mb N")
-    evicting.add_argument("--max-mb", type=_megabytes, required=True, metavar="N", help="what may stay, in MiB")
+    evicting.add_argument(
+        "--max-mb", type=number("a size in MiB"), required=True, metavar="N", help="what may stay, in MiB"
+    )
     describing = act("sbom", "write what is installed as a CycloneDX bill of materials", "[OPTIONS] DIGEST")
     auditing = act("audit", "ask a vulnerability service about what is installed", "[OPTIONS] DIGEST")
     for one in (describing, auditing):
@@ -94,6 +89,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     from turnout.deploy.environments.requirements import requirements_of
+    from turnout.entrypoints.supplies import supply_of
 
     if (arguments.model is None) == (arguments.requirements is None):
         raise EnvironmentFailed("say what to build for: a MODEL, or --requirements FILE")
@@ -138,6 +134,7 @@ def _sbom(arguments: argparse.Namespace) -> int:
 
 def _audit(arguments: argparse.Namespace) -> int:
     from turnout.deploy.environments.audit import audit
+    from turnout.entrypoints.supplies import supply_of
 
     store = supply_of(arguments).environments
     found = audit(store.find(arguments.digest), store, _tell, arguments.osv_url)
@@ -176,13 +173,3 @@ def _tell(line: str) -> None:
 def _brief(lines: tuple[str, ...]) -> str:
     text = ", ".join(line.split(" --hash=")[0] for line in lines)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _megabytes(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0.0 <= number < 1e12:
-        raise argparse.ArgumentTypeError(f"expected a size in MiB, 0 or more; got {text!r}")
-    return number

@@ -29,9 +29,9 @@ from turnout.entrypoints.grpc.door import GrpcDoor
 from turnout.entrypoints.grpc.limits import GrpcLimits
 from turnout.entrypoints.http.door import HttpDoor
 from turnout.entrypoints.http.limits import HttpLimits
+from turnout.entrypoints.parent import die_with_parent
 from turnout.entrypoints.repository import Repository
 from turnout.entrypoints.scrape import Scrape
-from turnout.entrypoints.worker import die_with_parent
 from turnout.monitoring.access_log import AccessLog
 from turnout.monitoring.families import Sample
 from turnout.monitoring.fanout import Fanout

@@ -1,4 +1,4 @@
-"""The words that say from where artifacts and packages may come, the same for every verb that needs them."""
+"""Parsed words become a Supply, and an artifact gets a name."""
 
 from __future__ import annotations
 
@@ -12,44 +12,6 @@ from turnout.deploy.supply import Supply
 from turnout.formats.artifact import Artifact
 
 _REGISTRY = re.compile(r"(?:models|runs|oci|hf):/*(?P<rest>.+)")
-
-
-def source_words(parser: argparse.ArgumentParser) -> None:
-    """From where artifacts may come."""
-    group = parser.add_argument_group("from where artifacts may come")
-    group.add_argument("--allow-https", action="store_true", help="allow artifacts from any public https address")
-    group.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="HOST",
-        help="allow https artifacts from this host; again for more",
-    )
-    group.add_argument("--offline", action="store_true", help="ask nobody: use what was fetched or built before")
-
-
-def package_words(parser: argparse.ArgumentParser) -> None:
-    """From where the packages of environments may come."""
-    group = parser.add_argument_group("from where the packages of environments may come")
-    group.add_argument(
-        "--index-url",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="a package index for environments; again for more",
-    )
-    group.add_argument("--no-public-index", action="store_true", help="ask no package index but those named here")
-    group.add_argument(
-        "--wheels",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="a folder of wheels for environments; again for more",
-    )
-    group.add_argument(
-        "--source-builds", action="store_true", help="allow packages that run code when they are installed"
-    )
-    group.add_argument("--require-hashes", action="store_true", help="refuse requirements without hashes")
 
 
 def supply_of(arguments: argparse.Namespace) -> Supply:

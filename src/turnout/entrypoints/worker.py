@@ -6,7 +6,6 @@ Opens no port and no path but the model's.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -17,21 +16,9 @@ import traceback
 from turnout.core.errors import Failure
 from turnout.deploy.load import load_model
 from turnout.deploy.version import VersionSpec
+from turnout.entrypoints.parent import die_with_parent
 from turnout.runtime.wire import Message, Wire
 from turnout.runtime.work import WorkLoop
-
-_PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Has the kernel end this process when its parent ends (Linux); elsewhere the end of the wire does it.
-
-    The parent's process id is the second word: one that ended before this line tells nobody any more.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if len(sys.argv) > 2 and os.getppid() != int(sys.argv[2]):
-            os._exit(1)
 
 
 def main() -> None:

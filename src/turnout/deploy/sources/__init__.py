@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from turnout.core.errors import SourceFailed
-from turnout.deploy.sources.file import FileSource
-from turnout.deploy.sources.git import GitSource
-from turnout.deploy.sources.https import HttpsSource
-from turnout.deploy.sources.huggingface import HuggingFaceSource
-from turnout.deploy.sources.mlflow import MlflowSource
-from turnout.deploy.sources.object_store import ObjectStoreSource
-from turnout.deploy.sources.oci import OciSource
-from turnout.deploy.sources.source import Source
 
-#: Every kind of place. Importing one costs nothing: the library of an extra is imported when it is first used.
-SOURCES: tuple[Source, ...] = (
-    FileSource(),
-    HttpsSource(),
-    GitSource(),
-    ObjectStoreSource("s3"),
-    ObjectStoreSource("gs"),
-    ObjectStoreSource("az"),
-    OciSource(),
-    HuggingFaceSource(),
-    MlflowSource(),
-)
+if TYPE_CHECKING:
+    from turnout.deploy.sources.source import Source
+
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 #: `models:Churn` and `python:model.py:Churn` are code, although `models:/churn/3` is a URI.
 _CODE = re.compile(r"[A-Za-z_][\w.]*\Z|.+\.py:[A-Za-z_][\w.]*\Z", re.DOTALL)
@@ -39,6 +23,8 @@ def source_of(uri: str) -> Source | None:
     found = _URI.match(uri)
     if found is None or _CODE.match(found[2]):
         return None
+    from turnout.deploy.sources.known import SOURCES  # brings HTTP and TLS, which a server of local files never needs
+
     scheme = found[1].lower()
     for source in SOURCES:
         if scheme in source.schemes:
