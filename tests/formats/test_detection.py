@@ -64,7 +64,7 @@ def test_a_format_the_user_names_must_be_the_contents(tmp_path):
     assert formats.detect(Artifact.of(path), LoadOptions(format="sklearn")).name == "sklearn"
     with pytest.raises(FormatMismatch, match="said to be onnx"):
         formats.load(path, LoadOptions(format="onnx"))
-    with pytest.raises(FormatUnknown, match="no format 'coreml'; one of onnx"):
+    with pytest.raises(FormatUnknown, match="no format 'coreml'; one of compiled, onnx"):
         formats.load(path, LoadOptions(format="coreml"))
 
 
