@@ -6,21 +6,20 @@ does can reach the server, and no model library is imported there.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from turnout.core.errors import Failure
 from turnout.deploy.environments.worker_path import worker_path
 from turnout.deploy.home import home
+from turnout.deploy.locks import locked
 from turnout.formats import compiled_file
 
 logger = logging.getLogger("turnout")
@@ -53,7 +52,7 @@ def compile_auto(
         key = _key(path, options, python)
         place = home() / "compiled" / key
         place.mkdir(parents=True, exist_ok=True)
-        with _held(place / "lock"):
+        with locked(place / "lock"):
             return _known(place, path, tell) or _made(place, path, options, budget_seconds, python, tell)
     except _Refused:
         return None
@@ -74,14 +73,6 @@ def _key(path: Path, options: Mapping[str, Any], python: str) -> str:
             held[name] = compiled_file.digest(Path(held[name]))
     said = [_GENERATION, files, held, python or sys.executable, compiled_file.this_machine()]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
-
-
-@contextlib.contextmanager
-def _held(lock: Path) -> Iterator[None]:
-    """One at a time, over all processes of this machine."""
-    with lock.open("wb") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _known(place: Path, path: Path, tell: Callable[[str], None]) -> Path | None:

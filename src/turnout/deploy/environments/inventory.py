@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import uuid
 from datetime import UTC, datetime
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 import turnout
@@ -28,13 +27,6 @@ _HASHES = {"sha256": "SHA-256", "sha384": "SHA-384", "sha512": "SHA-512"}
 _LONGEST_NAME = 120
 
 
-class Size(NamedTuple):
-    """Bytes on disk, each file once; shared: of those, the bytes of files that have another name elsewhere."""
-
-    nbytes: int
-    shared_bytes: int
-
-
 def site_packages(path: Path) -> list[Path]:
     """Where the packages of the virtualenv at `path` are."""
     return sorted(path.glob("lib/python*/site-packages"))
@@ -49,25 +41,6 @@ def installed(path: Path) -> list[Distribution]:
 def packages(path: Path) -> dict[str, str]:
     """Normalised name to version, as installed."""
     return {name_of(one.metadata["Name"]): one.version for one in installed(path)}
-
-
-def size_of(path: Path) -> Size:
-    """What a directory takes on disk."""
-    seen: set[tuple[int, int]] = set()
-    nbytes = shared = 0
-    waiting = [str(path)]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                    continue
-                found = entry.stat(follow_symlinks=False)
-                if (found.st_dev, found.st_ino) not in seen:
-                    seen.add((found.st_dev, found.st_ino))
-                    nbytes += found.st_blocks * 512
-                    shared += found.st_blocks * 512 if found.st_nlink > 1 else 0
-    return Size(nbytes, shared)
 
 
 def bill_of_materials(environment: Environment) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,23 +10,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from turnout.deploy.locks import FileLock
+
 _PAUSE = 0.05
 
 
 class Hold:
     """An environment in use by this process; nobody removes it until `close`, or until the process ends."""
 
-    def __init__(self, fd: int, used: Path) -> None:
-        self._fd = fd
+    def __init__(self, lock: FileLock, used: Path) -> None:
+        self._lock = lock
         self._used = used
 
     def close(self) -> None:
         """Lets go, and notes that it was used until now. More than once is harmless."""
-        if self._fd >= 0:
+        if self._lock.fileno() >= 0:
             with suppress(OSError):
                 os.utime(self._used)
-            os.close(self._fd)
-            self._fd = -1
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -38,13 +38,9 @@ class Hold:
 
 def share(path: Path, used: Path) -> Hold:
     """Takes the lock together with other users; waits while somebody builds or removes what is at `used`."""
-    fd = _open(path)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
-    except BaseException:
-        os.close(fd)
-        raise
-    return Hold(fd, used)
+    lock = FileLock(path)
+    lock.take(shared=True)
+    return Hold(lock, used)
 
 
 @contextmanager
@@ -54,22 +50,14 @@ def alone(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[int
     `waiting` is called again and again until it is free, and may raise. A child that inherits the descriptor
     keeps the lock for as long as it lives, even when this process is killed.
     """
-    fd = _open(path)
+    lock = FileLock(path)
     try:
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+        while not lock.take(wait=False):
             if waiting is None:
                 yield None
                 return
             waiting()
             time.sleep(_PAUSE)
-        yield fd
+        yield lock.fileno()
     finally:
-        os.close(fd)
-
-
-def _open(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock.release()

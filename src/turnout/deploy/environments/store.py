@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -16,10 +15,11 @@ from typing import Any
 from turnout.core.errors import EnvironmentFailed
 from turnout.deploy.environments.build import NUMPY, Build, build, check, python_of
 from turnout.deploy.environments.environment import Environment, IndexPolicy, Requirements, Tell
-from turnout.deploy.environments.inventory import packages, size_of
+from turnout.deploy.environments.inventory import packages
 from turnout.deploy.environments.lines import name_of
 from turnout.deploy.environments.locks import Hold, alone, share
 from turnout.deploy.environments.pythons import Python, find_python
+from turnout.deploy.trees import remove_tree, size_of, write_durably
 
 _MARK = "turnout-environment.json"
 _SCHEMA = 1
@@ -163,9 +163,7 @@ class Environments:
             "nbytes": size.nbytes,
             "shared_bytes": size.shared_bytes,
         }
-        unfinished = path / f"{_MARK}.new"
-        unfinished.write_text(json.dumps(facts, indent=1))
-        unfinished.rename(self._mark(digest))
+        write_durably(self._mark(digest), facts)
 
     def _read(self, digest: str) -> Environment | None:
         path = self._path(digest)
@@ -205,7 +203,7 @@ class Environments:
     def _discard(self, digest: str) -> None:
         with suppress(FileNotFoundError):
             self._mark(digest).unlink()  # first, so that what is left of it is nothing
-        shutil.rmtree(self._path(digest), ignore_errors=True)
+        remove_tree(self._path(digest))
 
 
 def digest_of(requirements: Requirements, python: Python, policy: IndexPolicy) -> str:

@@ -13,8 +13,8 @@ from typing import IO
 
 from turnout.core.errors import LoadFailed
 from turnout.deploy.sources import tar
-from turnout.deploy.sources.disk import remove_tree
 from turnout.deploy.sources.manifest import MAX_FILES, check_name, check_names
+from turnout.deploy.trees import remove_tree
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 #: More bytes than this from one byte of archive is no model. (All zeros reach a thousand.)

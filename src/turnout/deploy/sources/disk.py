@@ -7,8 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import stat
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from turnout.core.errors import SourceFailed
-from turnout.deploy.sources.locks import FileLock
+from turnout.deploy.locks import FileLock
 from turnout.deploy.sources.manifest import Manifest, ManifestMismatch
+from turnout.deploy.trees import remove_tree, size_of, write_durably
 
 #: Left free on the disk, for everybody else on this machine.
 SPARE_BYTES = 64 << 20
@@ -162,7 +161,7 @@ class ArtifactDisk:
                 used = 0.0
             if is_free := lock.take(wait=False):
                 lock.release()
-            nbytes = manifest.nbytes or tree_size(directory)
+            nbytes = manifest.nbytes or size_of(directory).nbytes
             uri, pinned, file = (str(about.get(name, "")) for name in ("uri", "pinned", "file"))
             count = len(manifest.files)
             yield Entry(digest, directory / "files", uri, pinned, file, nbytes, count, used, in_use=not is_free)
@@ -197,9 +196,9 @@ class ArtifactDisk:
         """
         self.sweep()
         entries = sorted(self.entries(), key=lambda entry: entry.used)
-        partials = {path: tree_size(path) for path in self._partial.iterdir() if path.name != keep}
+        partials = {path: size_of(path).nbytes for path in self._partial.iterdir() if path.name != keep}
         total = sum(entry.nbytes for entry in entries) + sum(partials.values())
-        own = tree_size(self._partial / keep) if keep else 0
+        own = size_of(self._partial / keep).nbytes if keep else 0
 
         def lacking() -> bool:
             free = shutil.disk_usage(self.root).free
@@ -248,27 +247,6 @@ def key_of(uri: str) -> str:
     return hashlib.sha256(uri.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
-def write_durably(path: Path, found: Mapping[str, Any]) -> None:
-    """Writes JSON so that there is the old text or the new one, whatever happens."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(found, file)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
-
-
-def remove_tree(path: Path) -> None:
-    """Deletes a directory whose parts may be read-only; nothing if there is none. Follows no link."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        for directory, _, _ in os.walk(path):
-            Path(directory).chmod(0o700)
-    shutil.rmtree(path, ignore_errors=True)
-
-
 def _seal(files: Path) -> None:
     """Makes everything read-only and durable. Files first, then the directories that name them."""
     for directory, _, names in os.walk(files, topdown=False):
@@ -285,17 +263,6 @@ def _sync(path: Path, mode: int | None = None) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-
-
-def tree_size(path: Path) -> int:
-    """Bytes that a directory takes on disk; 0 for none."""
-    total = 0
-    for directory, _, names in os.walk(path):
-        for name in names:
-            with contextlib.suppress(OSError):
-                status = Path(directory, name).stat(follow_symlinks=False)
-                total += status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0
-    return total
 
 
 def _read_json(path: Path) -> Mapping[str, Any] | None:

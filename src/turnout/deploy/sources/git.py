@@ -16,11 +16,11 @@ from typing import IO
 
 from turnout.core.errors import LoadFailed, MissingExtra, SourceFailed
 from turnout.deploy.sources.addresses import connectable, is_listed
-from turnout.deploy.sources.disk import remove_tree, tree_size
 from turnout.deploy.sources.fragments import joined, parted, split
 from turnout.deploy.sources.manifest import check_names
 from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings
 from turnout.deploy.sources.transfer import check_size
+from turnout.deploy.trees import remove_tree, size_of
 
 _COMMIT = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _REF = re.compile(r"[A-Za-z0-9_./@{}+=#~^-]{1,250}\Z")
@@ -177,7 +177,7 @@ class _Git:
 
         def watch() -> None:
             while progress is not None and not ended.wait(0.25):
-                size = tree_size(self._repository) if self._repository else 0
+                size = size_of(self._repository).nbytes if self._repository else 0
                 progress(f"git {words[0]}", size, 0)
                 if size > self._settings.max_artifact_bytes:
                     try:

@@ -12,10 +12,10 @@ from typing import IO, Any, cast
 
 from turnout.core.errors import LoadFailed, SourceFailed
 from turnout.deploy.sources.archives import MAX_RATIO
-from turnout.deploy.sources.disk import remove_tree
 from turnout.deploy.sources.download import too_large
 from turnout.deploy.sources.manifest import MAX_FILES, check_name
 from turnout.deploy.sources.tar import members
+from turnout.deploy.trees import remove_tree
 
 _TITLES = ("org.opencontainers.image.title", "org.cncf.model.filepath", "org.cnai.model.filepath")
 _UNPACK = "io.deis.oras.content.unpack"

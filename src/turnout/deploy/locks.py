@@ -35,6 +35,10 @@ class FileLock:
                 os.close(file)
                 raise
 
+    def fileno(self) -> int:
+        """The descriptor that holds it. A child that inherits it keeps the lock for as long as it lives."""
+        return self._file
+
     def touch(self) -> None:
         """Writes down that it was used now."""
         os.utime(self._file)
