@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import configparser
-import io
 import os
 import threading
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,11 +22,11 @@ from turnout.formats.jvm import java, reading
 from turnout.formats.refusals import loading
 from turnout.formats.signatures import with_outputs
 from turnout.formats.table import FP64, Table, column, numbers
+from turnout.formats.zip_content import check_members, read_member
 
 _INI = "model.ini"
 _JAR = "h2o-genmodel.jar"
 _JAR_VARIABLE = "TURNOUT_H2O_GENMODEL"
-_MAX_UNPACKED, _MAX_RATIO = 16 << 30, 200
 _MAX_INI = 256 << 20
 _CLASSES = ("Binomial", "Multinomial", "Ordinal")
 _SERVED = (*_CLASSES, "Regression", "CoxPH", "Clustering", "AnomalyDetection", "DimReduction")
@@ -135,22 +133,9 @@ class H2OModel:
 
 def _check(artifact: Artifact) -> None:
     """Raises LoadFailed for an archive that is damaged, unpacks to too much, or is of a kind that is not served."""
-    with zipfile.ZipFile(io.BytesIO(artifact.file.read_bytes())) as archive:
-        parts = archive.infolist()
-        unpacked = sum(part.file_size for part in parts)
-        if unpacked > _MAX_UNPACKED or unpacked > _MAX_RATIO * artifact.size + (1 << 26):
-            raise LoadFailed(
-                f"{artifact.label} unpacks to {unpacked} bytes, which no MOJO of {artifact.size} bytes does"
-            )
-        try:
-            broken = archive.testzip()
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as problem:
-            raise LoadFailed(f"{artifact.label}: the MOJO is damaged ({problem})") from None
-        if broken is not None:
-            raise LoadFailed(f"{artifact.label}: the MOJO is damaged: {broken} is not what its checksum says")
-        if archive.getinfo(_INI).file_size > _MAX_INI:
-            raise LoadFailed(f"{artifact.label}: its {_INI} is too large")
-        text = archive.read(_INI).decode("utf-8", errors="replace")
+    with zipfile.ZipFile(artifact.file) as archive:
+        check_members(archive, artifact)
+        text = read_member(archive, archive.getinfo(_INI), artifact, _MAX_INI).decode("utf-8", errors="replace")
     head = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
     head.read_string(text.partition("[columns]")[0])
     category = head.get("info", "category", fallback="")

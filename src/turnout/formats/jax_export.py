@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from turnout.core.errors import InvalidInput, LoadFailed, PickleRefused
+from turnout.core.errors import InvalidInput, LoadFailed
 from turnout.core.servable import Model
 from turnout.core.signature import Signature, TensorSpec
 from turnout.core.tensors import Array, Tensors, canonical
@@ -20,7 +20,7 @@ from turnout.formats.declared import declared_inputs, example_of
 from turnout.formats.graph_signatures import completed, datatype_of, has_rows, sizes
 from turnout.formats.jax_content import check_whole, looks_like
 from turnout.formats.quiet import quiet_import
-from turnout.formats.refusals import library, loading
+from turnout.formats.refusals import library, loading, untrusted
 from turnout.formats.signatures import example_rows
 
 _KIND = "an exported JAX function"
@@ -79,10 +79,9 @@ def _check(jax: Any, exported: Any, artifact: Artifact, *, trusted: bool) -> Non
     called = {name.strip('"') for name in _CALL.findall(exported.mlir_module())}
     foreign = sorted(called - allowed)
     if foreign and not trusted:
-        raise PickleRefused(
+        raise untrusted(
             f"{artifact.label} calls native code by name ({', '.join(foreign[:6])}), which a damaged or hostile file "
-            "can abuse. It is refused unless you say that you trust where it comes from: --trust-pickle on the command "
-            "line, trust_pickle=True in Python"
+            "can abuse"
         )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Any
 
 from turnout.core.errors import LoadFailed, PickleRefused
 from turnout.formats.artifact import Artifact
+from turnout.formats.refusals import untrusted
+from turnout.formats.zip_content import check_members, read_member
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -52,16 +53,8 @@ def check_archive(artifact: Artifact, *, trusted: bool) -> None:
         text = (artifact.file / CONFIG).read_bytes()
     else:
         with zipfile.ZipFile(artifact.file) as archive:
-            for entry in archive.infolist():
-                path = PurePosixPath(entry.filename)
-                if path.is_absolute() or ".." in path.parts or "\\" in entry.filename:
-                    raise LoadFailed(f"{artifact.label}: the member {entry.filename!r} lies outside the archive")
-            damaged = archive.testzip()
-            if damaged is not None:
-                raise LoadFailed(f"{artifact.label}: {damaged} in it is damaged")
-            if archive.getinfo(CONFIG).file_size > _CONFIG_BYTES:
-                raise LoadFailed(f"{artifact.label}: {CONFIG} is larger than {_CONFIG_BYTES >> 20} MiB")
-            text = archive.read(CONFIG)
+            check_members(archive, artifact)
+            text = read_member(archive, archive.getinfo(CONFIG), artifact, _CONFIG_BYTES)
     config = json.loads(text)
     if isinstance(config, dict):
         config.pop("compile_config", None)  # how it was trained is not read: its losses may be the author's own
@@ -110,16 +103,15 @@ def _is_keras(module: str) -> bool:
 
 def hdf5_refused(artifact: Artifact) -> PickleRefused:
     """The refusal of the old form."""
-    return PickleRefused(
-        f"{artifact.label} is a Keras model in the old HDF5 form, which is read without the checks of the new one: it "
-        "may run code. It is refused unless you say that you trust where it comes from: --trust-pickle on the command "
-        "line, trust_pickle=True in Python. Safer: load it once where you trust it and save it as model.keras"
+    return untrusted(
+        f"{artifact.label} is a Keras model in the old HDF5 form, which is read without the checks of the new one and "
+        "may run code",
+        "load it once where you trust it and save it as model.keras",
     )
 
 
 def _refused(artifact: Artifact, found: str) -> PickleRefused:
-    return PickleRefused(
-        f"{artifact.label} has {found}. It is refused unless you say that you trust where it comes from: "
-        "--trust-pickle on the command line, trust_pickle=True in Python. Safer: build the model from Keras's own "
-        "layers and operations, or export it with model.export('directory')"
+    return untrusted(
+        f"{artifact.label} has {found}",
+        "build the model from Keras's own layers and operations, or export it with model.export('directory')",
     )

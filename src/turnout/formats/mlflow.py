@@ -15,6 +15,7 @@ from turnout.formats.artifact import Artifact, LoadOptions
 from turnout.formats.mlflow_native import Native, native
 from turnout.formats.mlflow_pyfunc import from_pyfunc
 from turnout.formats.mlmodel import FILE, MlModel, open_mlmodel
+from turnout.formats.refusals import untrusted
 
 _FLAVORS = re.compile(rb"^flavors:", re.MULTILINE)
 Inner = Callable[[Artifact, LoadOptions], Model]
@@ -83,11 +84,11 @@ def _pyfunc(artifact: Artifact, mlmodel: MlModel, options: LoadOptions) -> Model
         )
     loader = configuration.get("loader_module") or "its own code"
     if not options.trust_pickle:
-        raise PickleRefused(
+        raise untrusted(
             f"{artifact.label} is an MLflow model that is loaded by {loader} (python_function). That runs whatever "
-            "code was put into it, so it is refused unless you say that you trust where it comes from: "
-            "--trust-pickle on the command line, trust_pickle=True in Python. Safer: log the model with a flavor whose "
-            "file holds no code (sklearn with serialization_format='skops', xgboost, lightgbm, catboost, onnx)"
+            "code was put into it",
+            "log the model with a flavor whose file holds no code (sklearn with serialization_format='skops', xgboost, "
+            "lightgbm, catboost, onnx)",
         )
     return from_pyfunc(artifact, mlmodel, options)
 

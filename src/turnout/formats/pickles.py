@@ -8,7 +8,7 @@ from turnout.formats.artifact import Artifact
 
 _LZ4 = b"\x04\x22\x4d\x18"
 #: torch.save before 1.6 starts with a pickled magic number.
-_TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 SUFFIXES = (".pkl", ".pickle", ".joblib")
 
 
@@ -23,7 +23,7 @@ def is_pickle(artifact: Artifact) -> bool:
 
 def looks_like_pickle(artifact: Artifact) -> bool:
     """Whether the file starts as a pickle does, compressed or not."""
-    if artifact.head.startswith(_TORCH_LEGACY):
+    if artifact.head.startswith(TORCH_LEGACY):
         return False
     head = artifact.unpacked_head
     if len(head) >= 2 and head[0] == 0x80 and 2 <= head[1] <= 5:

@@ -64,11 +64,19 @@ def library(module: str, what: str) -> ModuleType:
 
 def pickle_refused(artifact: Artifact, found: str) -> PickleRefused:
     """The refusal of a file that may run code, with what to do instead."""
-    return PickleRefused(
-        f"{artifact.label} is {found}. Loading it runs whatever code was put into it, so it is refused unless you say "
-        "that you trust where it comes from: --trust-pickle on the command line, trust_pickle=True in Python. "
-        "Safer: save the model with skops (skops.io.dump(model, 'model.skops')) or convert it to ONNX"
+    return untrusted(
+        f"{artifact.label} is {found}. Loading it runs whatever code was put into it",
+        "save the model with skops (skops.io.dump(model, 'model.skops')) or convert it to ONNX",
     )
+
+
+def untrusted(found: str, safer: str = "") -> PickleRefused:
+    """The refusal of what may run code: `found` says what it is and why, without a full stop; `safer`, what to do."""
+    text = (
+        f"{found}, so it is refused unless you say that you trust where it comes from: --trust-pickle on the command "
+        "line, trust_pickle=True in Python"
+    )
+    return PickleRefused(f"{text}. Safer: {safer}" if safer else text)
 
 
 @contextmanager

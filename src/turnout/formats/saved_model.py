@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from turnout.core.errors import LoadFailed, PickleRefused
+from turnout.core.errors import LoadFailed
 from turnout.formats.protobuf_fields import BYTES, Damaged, Span, spans
+from turnout.formats.refusals import untrusted
 
 FILE = "saved_model.pb"
 DEFAULT = "serving_default"
@@ -66,10 +67,9 @@ def check(content: Content, label: str, *, trusted: bool) -> None:
             raise LoadFailed(f"{label}: the asset {name!r} lies outside the model's own directory")
     unsafe = sorted(content.operations & UNSAFE)
     if unsafe and not trusted:
-        raise PickleRefused(
+        raise untrusted(
             f"{label}: its graph holds {', '.join(unsafe[:6])}, which read or write files, call Python or open "
-            "connections. It is refused unless you say that you trust where it comes from: --trust-pickle on the "
-            "command line, trust_pickle=True in Python"
+            "connections"
         )
 
 

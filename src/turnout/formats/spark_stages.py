@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from turnout.core.errors import LoadFailed, PickleRefused
+from turnout.core.errors import LoadFailed
+from turnout.formats.refusals import untrusted
 
 _OWN = re.compile(r"(org\.apache\.spark|pyspark)\.ml\.([a-z]+\.)?[A-Za-z0-9]+\Z")
 _MAX_METADATA = 16 << 20
@@ -65,10 +66,9 @@ def describe(directory: Path, *, trusted: bool) -> Described:
     own = _read(directory)
     for stage_class, place in _classes(directory, 0):
         if (not _OWN.match(stage_class) or stage_class.rpartition(".")[2] in _RUNS_CODE) and not trusted:
-            raise PickleRefused(
+            raise untrusted(
                 f"{directory.name} has a stage of the class {stage_class} ({place}), which runs code that is named or "
-                "written in it. It is refused unless you say that you trust where it comes from: --trust-pickle on the "
-                "command line, trust_pickle=True in Python"
+                "written in it"
             )
     return Described(
         str(own["class"]).rpartition(".")[2], str(own.get("sparkVersion", "")), _inputs(stages), _outputs(stages)

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from turnout.core.errors import InvalidInput, LoadFailed, PickleRefused
+from turnout.core.errors import InvalidInput, LoadFailed
 from turnout.core.servable import Model
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors
 from turnout.formats.artifact import Artifact, LoadOptions
 from turnout.formats.declared import declared_inputs, example_of
 from turnout.formats.pickles import SUFFIXES, first_module, looks_like_pickle
-from turnout.formats.refusals import library, loading
+from turnout.formats.refusals import library, loading, untrusted
 from turnout.formats.signatures import with_outputs
 from turnout.formats.table import FP64, Table, column, fitted, numbers
 
@@ -37,10 +37,9 @@ class Statsmodels:
     def load(self, artifact: Artifact, options: LoadOptions) -> Model:
         """The results as a model. Raises PickleRefused without `trust_pickle`: there is no safe form of them."""
         if not options.trust_pickle:
-            raise PickleRefused(
+            raise untrusted(
                 f"{artifact.label} holds statsmodels results, which are saved as a Python pickle. Loading it runs "
-                "whatever code was put into it, so it is refused unless you say that you trust where it comes from: "
-                "--trust-pickle on the command line, trust_pickle=True in Python"
+                "whatever code was put into it"
             )
         what = f"{artifact.label} (statsmodels results)"
         library("statsmodels.api", what)

@@ -9,8 +9,10 @@ from typing import Any
 
 from turnout.core.errors import LoadFailed, PickleRefused
 from turnout.formats.artifact import Artifact
+from turnout.formats.pickles import TORCH_LEGACY
+from turnout.formats.refusals import untrusted
+from turnout.formats.zip_content import read_member
 
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 #: Members above this size are weights, which are read as numbers; the checked ones are far smaller.
 _CONFIG_BYTES = 64 << 20
 
@@ -33,7 +35,7 @@ def is_exported(artifact: Artifact) -> bool:
 
 def is_weights(artifact: Artifact) -> bool:
     """Whether the file is what `torch.save` writes: weights or pickled classes."""
-    if artifact.head.startswith(_LEGACY):
+    if artifact.head.startswith(TORCH_LEGACY):
         return True
     return not is_script(artifact) and not is_exported(artifact) and "data.pkl" in _inner(artifact)
 
@@ -60,20 +62,12 @@ def check_exported(torch: Any, artifact: Artifact, data: bytes) -> None:
             if inner.startswith(("data/weights/", "data/constants/")) and inner.endswith(".pt"):
                 raise _refused(artifact, "weights in the old pickled form")
             if inner.endswith(("weights_config.json", "constants_config.json")):
-                _check_config(artifact, _read(archive, entry, artifact))
+                _check_config(artifact, read_member(archive, entry, artifact, _CONFIG_BYTES))
             if inner.startswith("data/sample_inputs/"):
                 try:
-                    torch.load(io.BytesIO(_read(archive, entry, artifact)), weights_only=True)
+                    torch.load(io.BytesIO(read_member(archive, entry, artifact, _CONFIG_BYTES)), weights_only=True)
                 except Exception as problem:
                     raise _refused(artifact, "sample inputs that are more than tensors") from problem
-
-
-def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, artifact: Artifact) -> bytes:
-    if entry.file_size > _CONFIG_BYTES:
-        raise LoadFailed(
-            f"{artifact.label}: {entry.filename.rpartition('/')[2]} is larger than {_CONFIG_BYTES >> 20} MiB"
-        )
-    return archive.read(entry)
 
 
 def _check_config(artifact: Artifact, text: bytes) -> None:
@@ -85,7 +79,6 @@ def _check_config(artifact: Artifact, text: bytes) -> None:
 
 
 def _refused(artifact: Artifact, found: str) -> PickleRefused:
-    return PickleRefused(
-        f"{artifact.label} holds {found}. Loading it may run code from the file, so it is refused unless you say you "
-        "trust where it comes from: --trust-pickle, or trust_pickle=True. Safer: convert the model to ONNX"
+    return untrusted(
+        f"{artifact.label} holds {found}. Loading it may run code from the file", "convert the model to ONNX"
     )

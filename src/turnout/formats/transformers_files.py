@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from turnout.core.errors import LoadFailed, PickleRefused
+from turnout.core.errors import LoadFailed
 from turnout.formats.artifact import Artifact
+from turnout.formats.refusals import untrusted
 from turnout.formats.safetensors_header import check
 from turnout.formats.transformers_tasks import Pooling
 
@@ -50,10 +51,9 @@ def check_weights(artifact: Artifact, *, trusted: bool) -> None:
                 raise LoadFailed(f"{artifact.label}: {INDEX} names {name!r}, and there is no such file")
             check(directory / name)
     elif not trusted:
-        raise PickleRefused(
-            f"{artifact.label} holds its weights as {PICKLED[0]}, a pickle. Loading it may run code from the file, so "
-            "it is refused unless you say that you trust where it comes from: --trust-pickle on the command line, "
-            "trust_pickle=True in Python. Safer: model.save_pretrained(directory) writes model.safetensors"
+        raise untrusted(
+            f"{artifact.label} holds its weights as {PICKLED[0]}, a pickle. Loading it may run code from the file",
+            "model.save_pretrained(directory) writes model.safetensors",
         )
 
 

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from turnout.core.errors import InvalidInput, LoadFailed, PickleRefused
+from turnout.core.errors import InvalidInput, LoadFailed
 from turnout.core.servable import Model
 from turnout.core.signature import Signature, TensorSpec
 from turnout.core.tensors import DTYPES, Array, Tensors
 from turnout.formats import elf
 from turnout.formats.artifact import Artifact, LoadOptions
 from turnout.formats.declared import declared_inputs, example_of
-from turnout.formats.refusals import library, loading
+from turnout.formats.refusals import library, loading, untrusted
 from turnout.formats.signatures import rows_are_independent, with_outputs
 
 OUTPUT = "output"
@@ -68,11 +68,10 @@ class TVM:
     def load(self, artifact: Artifact, options: LoadOptions) -> Model:
         """The library's main function as a model. Raises PickleRefused without trust: native code may do anything."""
         if not options.trust_pickle:
-            raise PickleRefused(
+            raise untrusted(
                 f"{artifact.label} is a native library compiled by TVM. Opening it runs the machine code in it, with "
-                "no check of what that does: like a pickle, only below Python. So it is refused unless you say that "
-                "you trust where it comes from: --trust-pickle on the command line, trust_pickle=True in Python. "
-                "Safer: serve the model it was compiled from (ONNX, say)"
+                "no check of what that does: like a pickle, only below Python",
+                "serve the model it was compiled from (ONNX, say)",
             )
         _check_library(artifact)
         tvm = library("tvm", f"{artifact.label} (a model compiled by TVM)")
