@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout.core.errors import LoadFailed, SourceFailed
 from turnout.entrypoints.progress import Progress
+from turnout.entrypoints.terminal import MIB, minute, say, table, write_json
 from turnout.entrypoints.words import acts_of, source_words
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from turnout.deploy.sources.disk import Entry
 
 VERBS = ("pull", "cache")
-_MIB = 1 << 20
 
 
 def words(verbs: Any) -> None:
@@ -59,19 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
-    from turnout.deploy.sources.source import SourceSettings
+    from turnout.entrypoints.supplies import supply_of
 
-    settings = SourceSettings(
-        allow_https=arguments.allow_https, allowed_hosts=tuple(arguments.allow_host), offline=arguments.offline
-    )
-    cache, progress = _cache(), Progress()
+    supply, progress = supply_of(arguments), Progress()
     for uri in arguments.uri:
         try:
-            found = cache.fetch(uri, settings, _told(progress, uri))
+            found = supply.cache.fetch(uri, supply.settings, _told(progress, uri))
         finally:
             progress.end()
         if found.stale:
-            print(f"turnout: {uri}: this is what it was last: {found.stale}", file=sys.stderr)
+            say(f"{uri}: this is what it was last: {found.stale}")
         if arguments.json:
             facts = {"uri": uri, "digest": found.digest, "path": str(found.path), "pinned": found.pinned.pinned}
             more = {"version": found.pinned.version, "stale": found.stale, "from_cache": found.from_cache}
@@ -86,23 +81,16 @@ def _list(arguments: argparse.Namespace) -> int:
     found = cache.entries()
     if arguments.json:
         keys = ("digest", "uri", "pinned", "nbytes", "files", "used", "in_use")
-        print(
-            json.dumps(
-                [{**{key: getattr(one, key) for key in keys}, "path": str(_path(one))} for one in found], indent=1
-            )
-        )
+        write_json([{**{key: getattr(one, key) for key in keys}, "path": str(_path(one))} for one in found], None)
         return 0
     if not found:
         print(f"no artifacts in {cache.root}")
         return 0
     rows = [("DIGEST", "MIB", "FILES", "IN USE", "LAST USED", "FROM")]
     for one in found:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used))
-        size, used = f"{one.nbytes / _MIB:.1f}", "yes" if one.in_use else "no"
-        rows.append((one.digest.removeprefix("sha256:")[:16], size, str(one.files), used, when, one.uri))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        size, used = f"{one.nbytes / MIB:.1f}", "yes" if one.in_use else "no"
+        rows.append((one.digest.removeprefix("sha256:")[:16], size, str(one.files), used, minute(one.used), one.uri))
+    print(table(rows))
     return 0
 
 
@@ -127,7 +115,7 @@ def _remove(arguments: argparse.Namespace) -> int:
     for beginning in arguments.digest:
         entry = _find(cache.entries(), beginning)
         cache.remove(entry.digest)
-        print(f"removed {entry.digest}, {entry.nbytes / _MIB:.1f} MiB")
+        print(f"removed {entry.digest}, {entry.nbytes / MIB:.1f} MiB")
     return 0
 
 
@@ -147,10 +135,9 @@ def _path(entry: Entry) -> Path:
 
 
 def _cache() -> ArtifactCache:
-    from turnout.deploy.home import home
-    from turnout.deploy.sources.cache import ArtifactCache
+    from turnout.deploy.supply import Supply
 
-    return ArtifactCache(home() / "artifacts")
+    return Supply().cache
 
 
 def _told(progress: Progress, uri: str) -> Callable[[str, int, int], None]:
@@ -158,9 +145,9 @@ def _told(progress: Progress, uri: str) -> Callable[[str, int, int], None]:
 
     def tell(what: str, done: int, total: int) -> None:
         if total:
-            progress(uri, f"fetching: {done / _MIB:.1f} of {total / _MIB:.1f} MiB ({100 * done // total} %)")
+            progress(uri, f"fetching: {done / MIB:.1f} of {total / MIB:.1f} MiB ({100 * done // total} %)")
         elif done:
-            progress(uri, f"fetching: {done / _MIB:.1f} MiB")
+            progress(uri, f"fetching: {done / MIB:.1f} MiB")
         elif what:
             progress(uri, what)
 

@@ -6,13 +6,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from turnout.core.errors import InvalidInput
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors, join_rows
 from turnout.deploy.load import load_options
 from turnout.entrypoints.rows import match, read_rows
+from turnout.entrypoints.terminal import write_json
 from turnout.formats.artifact import Artifact
 from turnout.formats.examples import tensors_of
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     for line in report.lines(outcome):
         print(line)
     if arguments.report:
-        _write(Path(arguments.report), report.figures(outcome))
+        write_json(report.figures(outcome), arguments.report, "--report")
     if outcome.adopted:
         print(f"written to {target}; serve it with: turnout serve {target}")
     return 0 if outcome.adopted else 1
@@ -86,10 +86,3 @@ def _beside(path: Path) -> Path:
         return path.parent / f"{path.stem}.compiled"
     found = path.resolve()
     return found.parent / f"{found.name}.compiled"
-
-
-def _write(path: Path, figures: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    except OSError as problem:
-        raise InvalidInput(f"cannot be written ({problem.strerror})", field="--report", got=repr(str(path))) from None

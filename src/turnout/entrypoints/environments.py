@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnout.core.errors import EnvironmentFailed
+from turnout.entrypoints.terminal import MIB, minute, say, table, write_json
 from turnout.entrypoints.words import acts_of, number, package_words, source_words
 
 if TYPE_CHECKING:
     from turnout.deploy.environments.store import Environments
     from turnout.deploy.supply import Supply
-
-_MIB = 1 << 20
 
 
 def words(verbs: Any) -> None:
@@ -71,19 +67,16 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         keys = ("digest", "origin", "nbytes", "shared_bytes", "built", "used", "lines", "packages")
         facts = [{**{key: getattr(one, key) for key in keys}, "path": str(one.path)} for one in found]
-        print(json.dumps(facts, indent=1))
+        write_json(facts, None)
         return 0
     if not found:
         print(f"no environments in {_here().root}")
         return 0
     rows = [("DIGEST", "PACKAGES", "MIB", "SHARED", "LAST USED", "FROM")]
     for one in found:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used))
-        sizes = (f"{one.nbytes / _MIB:.0f}", f"{one.shared_bytes / _MIB:.0f}")
-        rows.append((one.digest, str(len(one.packages)), *sizes, when, f"{one.origin}: {_brief(one.lines)}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        sizes = (str(len(one.packages)), f"{one.nbytes / MIB:.0f}", f"{one.shared_bytes / MIB:.0f}")
+        rows.append((one.digest, *sizes, minute(one.used), f"{one.origin}: {_brief(one.lines)}"))
+    print(table(rows))
     return 0
 
 
@@ -95,7 +88,7 @@ def _build(arguments: argparse.Namespace) -> int:
         raise EnvironmentFailed("say what to build for: a MODEL, or --requirements FILE")
     supply: Supply = supply_of(arguments)
     given = Path(arguments.requirements) if arguments.requirements is not None else None
-    place = Path() if given is not None else Path(supply.local(arguments.model, _tell))
+    place = Path() if given is not None else Path(supply.local(arguments.model, say))
     if given is None and not place.exists():
         raise EnvironmentFailed(f"there is no file or directory {arguments.model!r}")
     requirements = requirements_of(place, given)
@@ -104,7 +97,7 @@ def _build(arguments: argparse.Namespace) -> int:
             f"{arguments.model} brings no requirements (requirements.lock, requirements.txt, python_env.yaml or "
             "conda.yaml); it runs in the server's own environment"
         )
-    found = supply.environments.ensure(requirements, _tell)
+    found = supply.environments.ensure(requirements, say)
     print(f"{found.digest}  {found.path}")
     return 0
 
@@ -120,15 +113,15 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 
 def _evict(arguments: argparse.Namespace) -> int:
-    for one in _here().evict(int(arguments.max_mb * _MIB)):
-        print(f"removed {one.digest}, {one.nbytes / _MIB:.0f} MiB")
+    for one in _here().evict(int(arguments.max_mb * MIB)):
+        print(f"removed {one.digest}, {one.nbytes / MIB:.0f} MiB")
     return 0
 
 
 def _sbom(arguments: argparse.Namespace) -> int:
     from turnout.deploy.environments.inventory import bill_of_materials
 
-    _write(bill_of_materials(_here().find(arguments.digest)), arguments.output)
+    write_json(bill_of_materials(_here().find(arguments.digest)), arguments.output)
     return 0
 
 
@@ -137,15 +130,15 @@ def _audit(arguments: argparse.Namespace) -> int:
     from turnout.entrypoints.supplies import supply_of
 
     store = supply_of(arguments).environments
-    found = audit(store.find(arguments.digest), store, _tell, arguments.osv_url)
+    found = audit(store.find(arguments.digest), store, say, arguments.osv_url)
     for one in found.findings:
         fixed = f", fixed in {', '.join(one.fixed)}" if one.fixed else ""
         names = f" ({', '.join(one.aliases)})" if one.aliases else ""
-        _tell(f"{one.package} {one.version}: {one.id}{names}{fixed}")
+        say(f"{one.package} {one.version}: {one.id}{names}{fixed}")
     for name, why in found.not_audited.items():
-        _tell(f"not audited: {name}: {why}")
-    _tell(f"{len(found.audited)} packages audited, {len(found.not_audited)} not, {len(found.findings)} vulnerabilities")
-    _write(found.to_json(), arguments.output)
+        say(f"not audited: {name}: {why}")
+    say(f"{len(found.audited)} packages audited, {len(found.not_audited)} not, {len(found.findings)} vulnerabilities")
+    write_json(found.to_json(), arguments.output)
     return 0 if found.clean else 1
 
 
@@ -153,21 +146,6 @@ def _here() -> Environments:
     from turnout.deploy.supply import Supply
 
     return Supply().environments
-
-
-def _write(document: object, output: str | None) -> None:
-    text = json.dumps(document, indent=1)
-    if output is None:
-        print(text)
-        return
-    try:
-        Path(output).write_text(text + "\n", encoding="utf-8")
-    except OSError as problem:
-        raise EnvironmentFailed(f"{output} cannot be written ({problem.strerror})") from None
-
-
-def _tell(line: str) -> None:
-    print(f"turnout: {line}", file=sys.stderr)
 
 
 def _brief(lines: tuple[str, ...]) -> str:

@@ -27,6 +27,7 @@ from turnout.deploy.supply import Supply
 from turnout.deploy.version import VersionSpec
 from turnout.entrypoints.progress import Progress
 from turnout.entrypoints.supplies import name_of, supply_of
+from turnout.entrypoints.terminal import say
 from turnout.protocols import examples
 from turnout.runtime.batch import BatchPolicy
 
@@ -42,7 +43,7 @@ def serve(arguments: argparse.Namespace) -> int:
         load_options(signature=model.signature, example=model.example)  # what cannot be read is said at once
     found = ", ".join(_said(model) for model in spec.models)
     logging.basicConfig(level=logging.INFO, format="turnout: %(message)s", stream=sys.stderr)
-    _say(f"loading {found} ...")
+    say(f"loading {found} ...")
     return asyncio.run(_run(spec, supply))
 
 
@@ -118,11 +119,7 @@ def _check_doors(spec: ServeSpec) -> None:
                 got=repr(spec.access_log),
             ) from None
     if not all(ipaddress.ip_address(str(address).partition("%")[0]).is_loopback for address in found):
-        _say(f"{spec.host} can be reached from outside, and nobody is asked who they are: keep a firewall before it")
-
-
-def _say(text: str) -> None:
-    print(f"turnout: {text}", file=sys.stderr, flush=True)
+        say(f"{spec.host} can be reached from outside, and nobody is asked who they are: keep a firewall before it")
 
 
 def _policy(arguments: argparse.Namespace) -> BatchPolicy:
@@ -178,7 +175,7 @@ async def _run(spec: ServeSpec, supply: Supply) -> int:
 
     def stop() -> None:
         if text := next(told, ""):
-            _say(text)
+            say(text)
         controller.stop()
 
     def reopen_logs() -> None:
@@ -193,11 +190,11 @@ async def _run(spec: ServeSpec, supply: Supply) -> int:
         code = await controller.run()
     except OSError as problem:
         controller.kill()
-        _say(problem.strerror or str(problem))
+        say(problem.strerror or str(problem))
         return 1
     progress.end()
     if controller.failure:
-        _say(controller.failure)
+        say(controller.failure)
     return code
 
 
