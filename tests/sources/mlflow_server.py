@@ -76,6 +76,11 @@ class MlflowServer:
         self.begin()
         self.wait()
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not stopped."""
+        return self._process is not None
+
     def begin(self) -> None:
         """Starts it."""
         login = [

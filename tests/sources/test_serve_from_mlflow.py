@@ -18,6 +18,13 @@ pytestmark = [pytest.mark.registry, pytest.mark.timeout(600)]
 ROWS = load_iris().data
 
 
+@pytest.fixture(autouse=True)
+def answering(place: Place) -> None:
+    """Another file's tests end with the server stopped."""
+    if not place.server.running:
+        place.server.start()
+
+
 def environment(place: Place, home: Path) -> dict[str, str]:
     return {
         **place.s3.environment,
