@@ -7,25 +7,11 @@ from dataclasses import replace
 
 from turnout.core.errors import LoadFailed
 from turnout.core.signature import Signature, TensorSpec
-from turnout.core.tensors import Tensors
+from turnout.core.tensors import DTYPES, Tensors
 from turnout.formats.signatures import Predict, rows_are_independent, with_outputs
 
 #: Names of numpy types as the frameworks write them.
-DATATYPES = {
-    "bool": "BOOL",
-    "uint8": "UINT8",
-    "uint16": "UINT16",
-    "uint32": "UINT32",
-    "uint64": "UINT64",
-    "int8": "INT8",
-    "int16": "INT16",
-    "int32": "INT32",
-    "int64": "INT64",
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-    "string": "BYTES",
-}
+DATATYPES = {dtype.name: name for name, dtype in DTYPES.items() if dtype.kind != "O"} | {"string": "BYTES"}
 
 
 def datatype_of(dtype: str, what: str) -> str:

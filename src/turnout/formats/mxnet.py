@@ -28,7 +28,7 @@ from turnout.formats.mxnet_content import (
     stated_shapes,
 )
 from turnout.formats.refusals import library, loading
-from turnout.formats.signatures import rows_are_independent, with_outputs
+from turnout.formats.signatures import tried_out
 
 _NUMPY_LIMIT = (1, 24)
 
@@ -141,9 +141,7 @@ def _model(
     for name, parameter in parameters.items():
         parameter._load_init(saved[name], cpu, cast_dtype=True, dtype_source="saved")  # noqa: SLF001  as `imports` does
     model = MXNetModel(mxnet, signature, block, symbol, labels)
-    if signature.batched and not rows_are_independent(signature.inputs, model.predict):
-        signature = model.signature = replace(signature, batched=False)
-    model.signature = with_outputs(signature, model.predict, example=example_of(artifact, options))
+    tried_out(model, example_of(artifact, options))
     return model
 
 

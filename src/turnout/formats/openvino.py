@@ -15,7 +15,7 @@ from turnout.core.tensors import Tensors, as_text, canonical
 from turnout.formats.artifact import Artifact, LoadOptions
 from turnout.formats.declared import example_of
 from turnout.formats.refusals import library, loading
-from turnout.formats.signatures import rows_are_independent, with_outputs
+from turnout.formats.signatures import tried_out
 from turnout.formats.xml_content import root_of, walk_xml
 
 _ROOT = "net"
@@ -145,15 +145,7 @@ def _model(compiled: Any, artifact: Artifact, options: LoadOptions) -> OpenVINOM
         if signature.outputs:
             outputs = {spec.name: outputs[spec.name] for spec in signature.outputs if spec.name in outputs}
     model = OpenVINOModel(signature, compiled, outputs)
-    if signature.batched and signature.rows_limit is None and not rows_are_independent(inputs, model.predict):
-        signature = model.signature = replace(signature, batched=False)
-    example = example_of(artifact, options)
-    try:
-        model.signature = with_outputs(signature, model.predict, example=example)
-    except LoadFailed:
-        if not signature.batched or signature.rows_limit is not None:
-            raise
-        model.signature = with_outputs(replace(signature, batched=False), model.predict, example=example)
+    tried_out(model, example_of(artifact, options))
     return model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,16 @@ from turnout.core.signature import Signature, TensorSpec
 from turnout.core.tensors import Array, Tensors, canonical, dtype_name, join_rows
 
 Predict = Callable[[Tensors], Tensors]
+
+
+class Described(Protocol):
+    """A model whose signature is still being found."""
+
+    signature: Signature
+
+    def predict(self, inputs: Tensors) -> Tensors: ...
+
+
 #: What stands for a free dimension other than the rows, when an example is made.
 FREE = 8
 
@@ -115,6 +125,24 @@ def with_outputs(
     if any(-1 in spec.shape[1 if signature.batched else 0 :] for spec in signature.inputs):
         outputs = _freed(outputs, signature, predict, rows)
     return replace(signature, outputs=outputs)
+
+
+def tried_out(model: Described, example: Tensors | None) -> None:
+    """Completes a graph's signature by running it: its outputs, and whether its first axis is the row.
+
+    A graph whose rows influence each other, or do not come back row by row, is not batched. Raises LoadFailed where
+    it fails on the example either way.
+    """
+    signature = model.signature
+    if signature.batched and signature.rows_limit is None and not rows_are_independent(signature.inputs, model.predict):
+        model.signature = replace(signature, batched=False)
+    try:
+        model.signature = with_outputs(model.signature, model.predict, example=example)
+    except LoadFailed:
+        if not model.signature.batched:
+            raise
+        model.signature = replace(model.signature, batched=False)
+        model.signature = with_outputs(model.signature, model.predict, example=example)
 
 
 def _freed(

@@ -17,7 +17,7 @@ from turnout.core.tensors import Array, Tensors, join_rows, slice_rows
 from turnout.formats.artifact import Artifact, LoadOptions
 from turnout.formats.declared import declared_inputs, example_of
 from turnout.formats.refusals import library, loading
-from turnout.formats.signatures import rows_are_independent, with_outputs
+from turnout.formats.signatures import tried_out
 from turnout.formats.torch_archive import check_exported, is_exported, is_script, is_weights
 from turnout.formats.torch_signatures import exported_signature, script_inputs
 
@@ -171,15 +171,5 @@ def model_of_module(
 
 def _finished(model: TorchModel, artifact: Artifact, options: LoadOptions) -> TorchModel:
     """The model with its outputs, found by a run on example rows."""
-    example = example_of(artifact, options)
-    signature = model.signature
-    if signature.batched and signature.rows_limit is None and not rows_are_independent(signature.inputs, model.predict):
-        signature = model.signature = replace(signature, batched=False)
-    try:
-        model.signature = with_outputs(signature, model.predict, example=example)
-    except LoadFailed:
-        if not signature.batched or signature.rows_limit is not None:
-            raise
-        model.signature = replace(signature, batched=False)
-        model.signature = with_outputs(model.signature, model.predict, example=example)
+    tried_out(model, example_of(artifact, options))
     return model

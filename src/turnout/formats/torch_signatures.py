@@ -7,18 +7,10 @@ from typing import Any
 
 from turnout.core.errors import LoadFailed
 from turnout.core.signature import Signature, TensorSpec
+from turnout.formats.graph_signatures import DATATYPES
 
-_TYPES = {
-    "bool": "BOOL",
-    "uint8": "UINT8",
-    "int8": "INT8",
-    "int16": "INT16",
-    "int32": "INT32",
-    "int64": "INT64",
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-}
+#: All but the wider unsigned ones, which torch knows and can hardly calculate with.
+_TYPES = {torch: name for torch, name in DATATYPES.items() if name not in {"UINT16", "UINT32", "UINT64", "BYTES"}}
 
 
 def exported_signature(program: Any, label: str) -> tuple[Signature, int | None, int]:

@@ -20,8 +20,9 @@ from turnout.core.tensors import DTYPES, Array, Tensors
 from turnout.formats import elf
 from turnout.formats.artifact import Artifact, LoadOptions
 from turnout.formats.declared import declared_inputs, example_of
+from turnout.formats.graph_signatures import DATATYPES
 from turnout.formats.refusals import library, loading, untrusted
-from turnout.formats.signatures import rows_are_independent, with_outputs
+from turnout.formats.signatures import tried_out
 
 OUTPUT = "output"
 #: The compiled virtual machine and its constants, under the name that each TVM since 0.12 gives them.
@@ -34,13 +35,6 @@ _SHAPE = re.compile(
 )
 _MAX_NOTE = 65_536
 _TENSOR = re.compile(r"R\.Tensor\(\((?P<shape>(?:[^()]|\(\d+\))*)\), dtype=\"(?P<dtype>\w+)\"\)\Z")
-_DATATYPES = {
-    **{f"{sign}int{bits}": f"{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-    "bool": "BOOL",
-}
 
 
 class _Argument(NamedTuple):
@@ -142,15 +136,7 @@ def _model(tvm: Any, relax: Any, artifact: Artifact, options: LoadOptions) -> TV
     arguments = functions.get(name, [])
     signature = _signature(arguments, artifact, options)
     model = TVMModel(signature, machine[name], _to_tensor(tvm))
-    example = example_of(artifact, options)
-    if signature.batched and signature.rows_limit is None and not rows_are_independent(signature.inputs, model.predict):
-        signature = replace(signature, batched=False)
-    try:
-        model.signature = with_outputs(signature, model.predict, example=example)
-    except LoadFailed:
-        if not signature.batched:
-            raise
-        model.signature = with_outputs(replace(signature, batched=False), model.predict, example=example)
+    tried_out(model, example_of(artifact, options))
     return TVMModel(model.signature, machine[name], _to_tensor(tvm))
 
 
@@ -172,9 +158,9 @@ def _described(path: Path) -> dict[str, list[_Argument]]:
             continue
         arguments = functions.setdefault(found["function"], {})
         tensor = _TENSOR.match(found["type"])
-        if found["place"] is not None and tensor is not None and tensor["dtype"] in _DATATYPES:
+        if found["place"] is not None and tensor is not None and tensor["dtype"] in DATATYPES:
             sizes = tuple(size.strip() for size in tensor["shape"].split(",") if size.strip())
-            arguments[int(found["place"])] = _Argument(found["name"], _DATATYPES[tensor["dtype"]], sizes)
+            arguments[int(found["place"])] = _Argument(found["name"], DATATYPES[tensor["dtype"]], sizes)
     return {
         function: [arguments[place] for place in sorted(arguments)]
         for function, arguments in functions.items()
