@@ -13,9 +13,10 @@ import pytest
 from web_server import WebServer
 
 from turnout.core.errors import SourceFailed
-from turnout.deploy.sources.download import Remote, Tally, download
+from turnout.deploy.sources.download import Tally, WebFile, download
+from turnout.deploy.sources.http_words import is_loopback, shown
 from turnout.deploy.sources.source import SourceSettings
-from turnout.deploy.sources.web import Web, shown
+from turnout.deploy.sources.web import Web
 
 SETTINGS = SourceSettings(attempts=3, timeout=5.0, retry_wait=0.01)
 LARGE = bytes(range(256)) * 4096
@@ -33,7 +34,7 @@ def web(server: WebServer, settings: SourceSettings = SETTINGS, *, elsewhere: bo
     return Web("the place", address, settings, authorize=lambda _: "Bearer secret", elsewhere=elsewhere)
 
 
-def fetch(server: WebServer, into: Path, *files: Remote, settings: SourceSettings = SETTINGS) -> list[int]:
+def fetch(server: WebServer, into: Path, *files: WebFile, settings: SourceSettings = SETTINGS) -> list[int]:
     told: list[int] = []
     tally = Tally(0, settings.max_artifact_bytes, lambda _, done, __: told.append(done))
     download(web(server, settings), files, into, tally)
@@ -142,7 +143,7 @@ def test_files_come_several_at_once_and_begin_anew_where_they_cannot_go_on(serve
     names = [f"d{number % 3}/{number}" for number in range(20)]
     server.files = {f"/{name}": LARGE[: len(LARGE) - number] for number, name in enumerate(names)}
     server.cut_after = [500_000, 10, 300_000]
-    told = fetch(server, tmp_path, *(Remote(name, f"/{name}") for name in names))
+    told = fetch(server, tmp_path, *(WebFile(name, f"/{name}") for name in names))
     for number, name in enumerate(names):
         assert (tmp_path / name).read_bytes() == LARGE[: len(LARGE) - number]
     assert told[-1] == sum(map(len, server.files.values()))
@@ -150,7 +151,7 @@ def test_files_come_several_at_once_and_begin_anew_where_they_cannot_go_on(serve
 
 def test_the_first_failure_stops_the_rest(server: WebServer, tmp_path: Path) -> None:
     server.files = {f"/{number}": LARGE for number in range(200)}
-    files = [Remote("missing", "/missing"), *(Remote(str(number), f"/{number}") for number in range(200))]
+    files = [WebFile("missing", "/missing"), *(WebFile(str(number), f"/{number}") for number in range(200))]
     with pytest.raises(SourceFailed, match="has no file 'missing': 404"):
         fetch(server, tmp_path, *files)
     assert len(server.asked) < 100
@@ -160,13 +161,13 @@ def test_sizes_and_limits_are_kept(server: WebServer, tmp_path: Path) -> None:
     server.files["/a"] = LARGE
     for size, why in ((len(LARGE) + 1, "not the 1048577 announced"), (1000, "more than the 1000 bytes")):
         with pytest.raises(SourceFailed, match=why):
-            fetch(server, tmp_path, Remote("a", "/a", size))
+            fetch(server, tmp_path, WebFile("a", "/a", size))
     with pytest.raises(SourceFailed, match="max_artifact_bytes"):
-        fetch(server, tmp_path, Remote("a", "/a"), settings=SourceSettings(max_artifact_bytes=1000))
+        fetch(server, tmp_path, WebFile("a", "/a"), settings=SourceSettings(max_artifact_bytes=1000))
     server.extra = {"Content-Encoding": "gzip"}
     server.files["/a"] = gzip.compress(b"x")
     with pytest.raises(SourceFailed, match="encoded, which was not asked for"):
-        fetch(server, tmp_path, Remote("a", "/a"))
+        fetch(server, tmp_path, WebFile("a", "/a"))
 
 
 def test_a_disk_that_cannot_take_it_is_said_to_be_the_reason(server: WebServer) -> None:
@@ -175,10 +176,16 @@ def test_a_disk_that_cannot_take_it_is_said_to_be_the_reason(server: WebServer) 
     if not full.exists():
         pytest.skip("this system has no disk that is always full")
     with pytest.raises(SourceFailed, match="No space left on device"):
-        fetch(server, full.parent, Remote("full", "/a"))
+        fetch(server, full.parent, WebFile("full", "/a"))
 
 
 def test_what_a_server_says_is_passed_on(server: WebServer) -> None:
     server.statuses = [403]
     with pytest.raises(SourceFailed, match=r"the place does not allow it \(403\): GET http://127.0.0.1:\d+/a$"):
         web(server).ask("/a")
+
+
+def test_what_means_this_machine() -> None:
+    """To which one may speak without TLS; a name that only looks like such an address is anybody's."""
+    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.8.9.1", "::1")))
+    assert not any(map(is_loopback, ("127.example.org", "localhost.example.org", "10.0.0.1", "")))

@@ -14,8 +14,7 @@ from turnout.deploy.sources.disk import ArtifactDisk, Entry, key_of
 from turnout.deploy.sources.file import FileSource
 from turnout.deploy.sources.manifest import Manifest, ManifestMismatch, manifest_of, verify
 from turnout.deploy.sources.retry import retrying
-from turnout.deploy.sources.source import Pinned, Progress, Source, SourceMoved, SourceSettings
-from turnout.deploy.sources.transfer import check_size
+from turnout.deploy.sources.source import Pinned, Progress, Source, SourceMoved, SourceSettings, check_size
 from turnout.deploy.trees import remove_tree
 
 DEFAULT_MAX_BYTES = 100 << 30

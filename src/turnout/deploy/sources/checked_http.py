@@ -10,25 +10,20 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urljoin, urlunsplit
 
 from turnout import __version__
 from turnout.core.errors import SourceFailed
 from turnout.deploy.sources.addresses import connectable, is_listed
 from turnout.deploy.sources.fragments import split
+from turnout.deploy.sources.http_words import MAX_REDIRECTS, MIN_PACE, PASSING, REDIRECTS, reason, retry_after, shown
 from turnout.deploy.sources.source import SourceSettings
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_REDIRECTS = 5
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CHUNK_BYTES = 256 << 10
-#: Slower than this (bytes a second, over one time-out) is as good as hung.
-_MIN_PACE = 1024
 _WORDS = {
     401: "it wants to know who asks; put the host into ~/.netrc (or the file that NETRC names)",
     403: "it does not allow that",
@@ -69,14 +64,14 @@ class Answer:
             try:
                 chunk = self.response.read1(_CHUNK_BYTES)
             except (OSError, http.client.HTTPException) as problem:
-                raise SourceFailed(f"{self.url} broke off: {_reason(problem)}", retryable=True) from None
+                raise SourceFailed(f"{self.url} broke off: {reason(problem)}", retryable=True) from None
             if not chunk:
                 return
             yield chunk
             count += len(chunk)
             now = time.monotonic()
             if now - began > self.timeout:
-                if count < _MIN_PACE * self.timeout:
+                if count < MIN_PACE * self.timeout:
                     raise SourceFailed(f"{self.url} sends {count / (now - began):.0f} bytes a second", retryable=True)
                 began, count = now, 0
 
@@ -84,10 +79,11 @@ class Answer:
         """Raises SourceFailed for a status that is no success."""
         if self.status not in {200, 206}:
             words = _WORDS.get(self.status, self.response.reason)
-            after = self.header("Retry-After")
-            failure = SourceFailed(f"{self.url} answered {self.status}: {words}", retryable=self.status in _PASSING)
-            failure.retry_after = float(after) if after.isascii() and after.isdigit() else None
-            raise failure
+            raise SourceFailed(
+                f"{self.url} answered {self.status}: {words}",
+                retryable=self.status in PASSING,
+                retry_after=retry_after(self.header("Retry-After")),
+            )
         if (coding := self.header("Content-Encoding").lower()) not in {"", "identity"}:
             raise SourceFailed(f"{self.url} came encoded as {coding!a}, which was not asked for")
 
@@ -98,7 +94,7 @@ def ask(url: str, settings: SourceSettings, method: str = "GET", headers: Mappin
     Raises SourceFailed: what is not allowed, a host that is not known, nobody there (retryable), a bad certificate.
     """
     trusted, first = True, ""
-    for _ in range(_MAX_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         parts = _split(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         host = parts.hostname or ""
@@ -116,22 +112,14 @@ def ask(url: str, settings: SourceSettings, method: str = "GET", headers: Mappin
         if parts.netloc == first and parts.scheme == "https" and (credentials := _credentials(host)):
             sent["Authorization"] = credentials
         answer = _once(parts, port, method, sent, settings, listed=listed)
-        if answer.status not in _REDIRECTS:
+        if answer.status not in REDIRECTS:
             return answer
         with answer:
             target = urljoin(url, answer.header("Location"))
             if not answer.header("Location") or (parts.scheme == "https" and not target.lower().startswith("https:")):
                 raise SourceFailed(f"{shown(url)} redirects to {shown(target)!a}, which is not followed")
         url = target
-    raise SourceFailed(f"{shown(url)}: more than {_MAX_REDIRECTS} redirects")
-
-
-def shown(url: str) -> str:
-    """A URL as it may stand in a message: without user, query (which may be a signature) and fragment."""
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    return "that address"
+    raise SourceFailed(f"{shown(url)}: more than {MAX_REDIRECTS} redirects")
 
 
 def _split(url: str) -> SplitResult:
@@ -176,7 +164,7 @@ def _once(
         raise SourceFailed(f"{url!a} is no address of the form https://HOST/PATH") from None
     except (OSError, http.client.HTTPException) as problem:
         connection.close()
-        raise SourceFailed(f"{url} does not answer: {_reason(problem)}", retryable=True) from None
+        raise SourceFailed(f"{url} does not answer: {reason(problem)}", retryable=True) from None
 
 
 class _Connection(http.client.HTTPConnection):
@@ -222,15 +210,3 @@ def _credentials(host: str) -> str:
     if found is None:
         return ""
     return "Basic " + b64encode(f"{found[0]}:{found[2]}".encode()).decode()
-
-
-def _reason(problem: BaseException) -> str:
-    if isinstance(problem, TimeoutError):
-        return "no answer in time"
-    if isinstance(problem, ConnectionRefusedError):
-        return "nobody listens there (connection refused)"
-    if isinstance(problem, http.client.IncompleteRead | http.client.RemoteDisconnected | ConnectionResetError):
-        return "the connection ended in the middle"
-    if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror
-    return type(problem).__name__

@@ -14,33 +14,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 from turnout.core.errors import SourceFailed
+from turnout.deploy.sources.http_words import MIN_PACE, PASSING, reason, shown
 from turnout.deploy.sources.manifest import check_names
-from turnout.deploy.sources.source import Progress
-from turnout.deploy.sources.web import (
-    BROKEN,
-    PASSING,
-    Answer,
-    Web,
-    announced,
-    pause,
-    read,
-    reason,
-    retry_after,
-    said,
-    shown,
-)
+from turnout.deploy.sources.source import Progress, check_size
+from turnout.deploy.sources.web import BROKEN, Answer, Web, announced, pause, read, said
 
 _CHUNK_BYTES = 1 << 20
 _AT_ONCE = 4
-#: What arrives slower than this (bytes a second, over one time-out) is as good as hung.
-_MIN_PACE = 1024
 #: So much more than before, and the attempts are counted anew.
 _PROGRESS_BYTES = 64 << 10
 _ERROR_BODY_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
+class WebFile:
     """One file to fetch. name: its path in the artifact. size: bytes, -1 where unknown.
 
     digest: "sha256:<hex>", or "git:<hex>" for the sha-1 that git gives a blob; "" where nobody knows.
@@ -64,8 +51,7 @@ class Tally:
         self._progress = progress
         self._seen = 0
         self._stopped = threading.Event()
-        if expected > limit:
-            raise too_large(expected, limit)
+        check_size(expected, limit)
 
     def add(self, name: str, count: int) -> None:
         """Counts bytes (below 0 where a file begins anew). Raises SourceFailed over the limit, or once stopped."""
@@ -73,8 +59,7 @@ class Tally:
             if self._stopped.is_set():
                 raise SourceFailed("stopped, because another file of the artifact failed", retryable=True)
             self._seen += count
-            if self._seen > self._limit:
-                raise too_large(self._seen, self._limit)
+            check_size(self._seen, self._limit)
             self._progress(name, self._seen, self._expected)
 
     def stop(self) -> None:
@@ -82,12 +67,7 @@ class Tally:
         self._stopped.set()
 
 
-def too_large(size: int, limit: int) -> SourceFailed:
-    """What to raise for an artifact over `max_artifact_bytes`."""
-    return SourceFailed(f"the artifact has {size} bytes or more; {limit} are allowed (max_artifact_bytes)")
-
-
-def download(web: Web, files: Iterable[Remote], into: Path, tally: Tally, *, at_once: int = _AT_ONCE) -> None:
+def download(web: Web, files: Iterable[WebFile], into: Path, tally: Tally, *, at_once: int = _AT_ONCE) -> None:
     """Fetches the files, several at a time. Raises LoadFailed, the first there is; then no more bytes are asked for."""
     wanted = list(files)
     check_names(one.name for one in wanted)
@@ -112,7 +92,7 @@ def download(web: Web, files: Iterable[Remote], into: Path, tally: Tally, *, at_
             raise failed[0]
 
 
-def fetch_file(web: Web, remote: Remote, place: Path, tally: Tally) -> None:
+def fetch_file(web: Web, remote: WebFile, place: Path, tally: Tally) -> None:
     """One file, in as many attempts as the settings allow without a byte of progress. Raises SourceFailed."""
     url = web.url(remote.url)
     # What an earlier, interrupted fetch has left is good for something only if a digest will tell whether it fits.
@@ -123,11 +103,14 @@ def fetch_file(web: Web, remote: Remote, place: Path, tally: Tally) -> None:
             transfer.go_on()
         failed, problem, last = 0, "", 0
         while True:
-            waited = 0.0
+            waited: float | None = None
             try:
                 if (refused := transfer.attempt()) is None:
                     return
-                problem, waited = f"it answered {refused.status}{said(refused)}", retry_after(refused.headers)
+                problem, waited = (
+                    f"it answered {refused.status}{said(refused)}",
+                    refused.retry_after,
+                )
             except BROKEN as error:
                 problem = reason(error)
             failed = 1 if transfer.at - last >= _PROGRESS_BYTES else failed + 1
@@ -139,7 +122,7 @@ def fetch_file(web: Web, remote: Remote, place: Path, tally: Tally) -> None:
 class _Transfer:
     """A file on its way: how far it is, and the digest of what is there."""
 
-    def __init__(self, web: Web, remote: Remote, url: str, file: BinaryIO, tally: Tally) -> None:
+    def __init__(self, web: Web, remote: WebFile, url: str, file: BinaryIO, tally: Tally) -> None:
         self.at = self._kept = 0
         self._web = web
         self._remote = remote
@@ -221,7 +204,7 @@ class _Transfer:
                 raise SourceFailed(f"{self._web.name} sends more than the {size} bytes of {self._remote.name!r}")
             now = time.monotonic()
             if now - began > timeout:
-                if self.at - counted < _MIN_PACE * timeout:
+                if self.at - counted < MIN_PACE * timeout:
                     raise TimeoutError("too slow")
                 began, counted = now, self.at
         if self.at < until:
@@ -259,12 +242,12 @@ class _Transfer:
         return hashlib.sha256()
 
 
-def sizes(files: Iterable[Remote]) -> int:
+def sizes(files: Iterable[WebFile]) -> int:
     """The bytes of all files together, as far as they are known."""
     return sum(max(one.size, 0) for one in files)
 
 
-def size_of(found: Mapping[str, object], key: str) -> int:
+def size_said(found: Mapping[str, object], key: str) -> int:
     """A size in an answer, which JSON may have as a number or as text; -1 where there is none."""
     value = found.get(key)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:

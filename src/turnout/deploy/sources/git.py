@@ -18,8 +18,7 @@ from turnout.core.errors import LoadFailed, MissingExtra, SourceFailed
 from turnout.deploy.sources.addresses import connectable, is_listed
 from turnout.deploy.sources.fragments import joined, parted, split
 from turnout.deploy.sources.manifest import check_names
-from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings
-from turnout.deploy.sources.transfer import check_size
+from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings, check_size
 from turnout.deploy.trees import remove_tree, size_of
 
 _COMMIT = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")

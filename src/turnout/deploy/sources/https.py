@@ -11,11 +11,12 @@ from urllib.parse import unquote
 
 from turnout.core.errors import LoadFailed, SourceFailed
 from turnout.deploy.sources.archives import is_archive
-from turnout.deploy.sources.checked_http import Answer, ask, shown
+from turnout.deploy.sources.checked_http import Answer, ask
 from turnout.deploy.sources.fragments import joined, parted, split
+from turnout.deploy.sources.http_words import shown
 from turnout.deploy.sources.manifest import check_name
-from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings
-from turnout.deploy.sources.transfer import Remote, check_size, transfer
+from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings, check_size
+from turnout.deploy.sources.transfer import Remote, transfer
 
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")

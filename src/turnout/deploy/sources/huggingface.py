@@ -11,9 +11,10 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from turnout.core.errors import SourceFailed
-from turnout.deploy.sources.download import Remote, Tally, download, size_of
+from turnout.deploy.sources.download import Tally, WebFile, download, size_said
+from turnout.deploy.sources.http_words import is_loopback, shown
 from turnout.deploy.sources.source import Pinned, Progress, SourceSettings
-from turnout.deploy.sources.web import Answer, Web, is_loopback, said, shown
+from turnout.deploy.sources.web import Answer, Web, said
 
 _HUB = "https://huggingface.co"
 _URI = re.compile(
@@ -78,7 +79,7 @@ class HuggingFaceSource:
         found = pinned.facts.get("files")
         beside = path.rpartition("/")[0] if pinned.file else path
         remotes = [
-            Remote(
+            WebFile(
                 file.removeprefix(f"{beside}/") if beside else file,
                 f"/{name}/resolve/{commit}/{quote(file)}",
                 size,
@@ -111,7 +112,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 def _file(entry: dict[str, Any]) -> list[Any]:
     """Name, bytes and digest of a file: sha256 for large ones, git's own for the rest, none from a poor mirror."""
     large = entry.get("lfs") if isinstance(entry.get("lfs"), dict) else {}
-    size = size_of(large or entry, "size")
+    size = size_said(large or entry, "size")
     sha256, git = str((large or {}).get("sha256") or ""), str(entry.get("blobId") or "")
     digest = f"sha256:{sha256}" if sha256 else f"git:{git}" if git and not large and size >= 0 else ""
     if digest and not _HEX.fullmatch(digest.partition(":")[2]):

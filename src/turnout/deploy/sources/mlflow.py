@@ -10,12 +10,11 @@ from urllib.parse import unquote, urlsplit
 from turnout.core.errors import SourceFailed
 from turnout.deploy.sources.download import Tally, download, sizes
 from turnout.deploy.sources.file import FileSource
+from turnout.deploy.sources.http_words import shown
 from turnout.deploy.sources.mlflow_server import MlflowServer, Version, of
 from turnout.deploy.sources.object_store import ObjectStoreSource
 from turnout.deploy.sources.retry import retrying
-from turnout.deploy.sources.source import Pinned, Progress, SourceSettings
-from turnout.deploy.sources.transfer import check_size
-from turnout.deploy.sources.web import shown
+from turnout.deploy.sources.source import Pinned, Progress, SourceSettings, check_size
 
 _VERSION = re.compile(r"models:/([^/]+)/(\d+)(?:#([\w.-]+))?")
 _SUFFIX = re.compile(r"models:/([^/]+)/([^/#]+)")

@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from turnout.core.errors import SourceFailed
-from turnout.deploy.sources.download import Remote, size_of
+from turnout.deploy.sources.download import WebFile, size_said
+from turnout.deploy.sources.http_words import shown
 from turnout.deploy.sources.source import SourceSettings
-from turnout.deploy.sources.web import Web, said, shown
+from turnout.deploy.sources.web import Web, said
 
 _API = "/api/2.0/mlflow"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
@@ -123,7 +124,7 @@ class MlflowServer:
         newest: Mapping[str, Any] = max(mine, key=lambda info: int(info.get("creation_timestamp_ms", 0)), default={})
         return str(newest.get("model_id", ""))
 
-    def files(self, root: str) -> list[Remote]:
+    def files(self, root: str) -> list[WebFile]:
         """All files under a path of the artifact store that the server hands through; none if there is no such path.
 
         Where the path is a file, that one under its own name.
@@ -141,8 +142,8 @@ class MlflowServer:
         parent, _, name = root.rpartition("/")
         return next((one for one in self._list(parent) if one["path"] == name and not one.get("is_dir")), None)
 
-    def _walk(self, root: str) -> list[Remote]:
-        found: list[Remote] = []
+    def _walk(self, root: str) -> list[WebFile]:
+        found: list[WebFile] = []
         waiting = [("", 0)]
         while waiting:
             below, depth = waiting.pop()
@@ -166,9 +167,9 @@ class MlflowServer:
                 raise SourceFailed(f"{self._at()} lists {str(one.get('path'))[:120]!r} in {path!r}: no name of a file")
         return list(found)
 
-    def _remote(self, name: str, path: str, entry: Mapping[str, object]) -> Remote:
-        size = size_of(entry, "file_size")
-        return Remote(name, f"{_ARTIFACTS}/{quote(path)}", size, patience=max(size, 0) / _HANDED_THROUGH_PACE)
+    def _remote(self, name: str, path: str, entry: Mapping[str, object]) -> WebFile:
+        size = size_said(entry, "file_size")
+        return WebFile(name, f"{_ARTIFACTS}/{quote(path)}", size, patience=max(size, 0) / _HANDED_THROUGH_PACE)
 
     def _model(self, name: str) -> Mapping[str, Any]:
         """A registered model. Raises SourceFailed naming those with a name like it."""

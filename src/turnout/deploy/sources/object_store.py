@@ -16,16 +16,16 @@ from urllib.parse import unquote
 from turnout.core.errors import MissingExtra, SourceFailed
 from turnout.deploy.sources.archives import is_archive
 from turnout.deploy.sources.fragments import joined, parted, split
+from turnout.deploy.sources.http_words import PASSING
 from turnout.deploy.sources.manifest import MAX_FILES
-from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings
-from turnout.deploy.sources.transfer import Remote, check_size, transfer
+from turnout.deploy.sources.source import Pinned, Progress, SourceMoved, SourceSettings, check_size
+from turnout.deploy.sources.transfer import Remote, transfer
 
 _CHUNK_BYTES = 1 << 20
 _SECRET = re.compile(r"secret|password|token|sas_key|account_key|(?<!kms_)key_id|access_key")
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _WHY = re.compile(r"<Code>([^<]{1,80})</Code>(?:\s*<Message>([^<]{1,200})</Message>)?")
 _METADATA = "http://169.254.169.254"
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
 #: By scheme: the class in obstore, its word for an endpoint, where that stands in the environment, what holds keys.
 _STORES = {
     "s3": (
@@ -199,7 +199,7 @@ class _Bucket:
                 404: "there is no such bucket",
             }
             told = f"{words.get(code, 'it refused')} (HTTP {code}{', ' + because if because else ''})"
-            return SourceFailed(f"{asked}: {told}", retryable=code in _PASSING)
+            return SourceFailed(f"{asked}: {told}", retryable=code in PASSING)
         for sign, reason in (
             ("Connection refused", "nobody listens there (connection refused)"),
             ("dns error", "its host is not known"),

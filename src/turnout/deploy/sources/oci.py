@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 from turnout.core.errors import SourceFailed
-from turnout.deploy.sources.download import Remote, Tally, download
+from turnout.deploy.sources.download import Tally, WebFile, download
+from turnout.deploy.sources.http_words import shown
 from turnout.deploy.sources.oci_layers import MODELS, Layer, Unpacking, layers_of, only_file
 from turnout.deploy.sources.oci_registry import Registry
 from turnout.deploy.sources.source import Pinned, Progress, SourceSettings
-from turnout.deploy.sources.web import shown
 
 _URI = re.compile(
     r"oci://(?P<host>[A-Za-z0-9.-]+(?::\d{1,5})?|\[[0-9a-fA-F:]+\](?::\d{1,5})?)"
@@ -62,14 +62,14 @@ class OciSource:
             raise SourceFailed(f"{pinned.pinned} is an image without files in /{MODELS}; at its top there are: {there}")
 
 
-def _remotes(layers: list[Layer], registry: Registry, named: str) -> list[Remote]:
+def _remotes(layers: list[Layer], registry: Registry, named: str) -> list[WebFile]:
     """Files under their titles, archives aside under their digests; a blob that comes twice is fetched once."""
-    found: dict[str, Remote] = {}
+    found: dict[str, WebFile] = {}
     for one in layers:
         if not one.archive and one.title.split("/")[0] == _ARCHIVES:
             raise SourceFailed(f"{named} holds a file called {_ARCHIVES!r}, which no artifact may have")
         name = f"{_ARCHIVES}/{one.digest.removeprefix('sha256:')}" if one.archive else one.title
-        remote = Remote(name, registry.blob_url(one.digest), one.size, one.digest)
+        remote = WebFile(name, registry.blob_url(one.digest), one.size, one.digest)
         if found.setdefault(name, remote) != remote:
             raise SourceFailed(f"{named} holds two files called {name[:120]!r}")
     return list(found.values())

@@ -12,8 +12,8 @@ from typing import IO, Any, cast
 
 from turnout.core.errors import LoadFailed, SourceFailed
 from turnout.deploy.sources.archives import MAX_RATIO
-from turnout.deploy.sources.download import too_large
 from turnout.deploy.sources.manifest import MAX_FILES, check_name
+from turnout.deploy.sources.source import check_size
 from turnout.deploy.sources.tar import members
 from turnout.deploy.trees import remove_tree
 
@@ -151,7 +151,7 @@ class Unpacking:
             for chunk in content:
                 self._left -= len(chunk)
                 if self._left < 0:
-                    raise too_large(self._limit - self._left, self._limit)
+                    check_size(self._limit - self._left, self._limit)
                 file.write(chunk)
 
     def _make_room(self, place: Path) -> None:

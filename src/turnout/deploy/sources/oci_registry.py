@@ -18,8 +18,9 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from turnout.core.errors import SourceFailed
+from turnout.deploy.sources.http_words import is_loopback, shown
 from turnout.deploy.sources.source import SourceSettings
-from turnout.deploy.sources.web import Answer, Web, is_loopback, said, shown
+from turnout.deploy.sources.web import Answer, Web, said
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"

@@ -54,6 +54,12 @@ class Pinned:
     nbytes: int = 0
 
 
+def check_size(nbytes: int, limit: int) -> None:
+    """Raises SourceFailed for an artifact above the limit; both in bytes."""
+    if nbytes > limit:
+        raise SourceFailed(f"the artifact has {nbytes} bytes or more; the limit is {limit} (max_artifact_bytes)")
+
+
 class SourceMoved(SourceFailed):
     """What was pinned is no longer there: something else took its place. Resolving again may help."""
 

@@ -18,7 +18,7 @@ from typing import Self
 
 from turnout.core.errors import SourceFailed
 from turnout.deploy.sources.manifest import check_names
-from turnout.deploy.sources.source import Progress, SourceMoved
+from turnout.deploy.sources.source import Progress, SourceMoved, check_size
 
 PIECE_BYTES = 32 << 20
 CONNECTIONS = 8
@@ -84,12 +84,6 @@ def _bring_all(
             for one in running:
                 one.cancel()
     return failed
-
-
-def check_size(nbytes: int, limit: int) -> None:
-    """Raises SourceFailed for an artifact above the limit; both in bytes."""
-    if nbytes > limit:
-        raise SourceFailed(f"the artifact has {nbytes} bytes or more; the limit is {limit} (max_artifact_bytes)")
 
 
 class _Counter:

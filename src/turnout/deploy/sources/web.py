@@ -15,16 +15,19 @@ from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 from turnout import __version__
 from turnout.core.errors import SourceFailed
+from turnout.deploy.sources.http_words import (
+    MAX_REDIRECTS,
+    PASSING,
+    REDIRECTS,
+    is_loopback,
+    reason,
+    retry_after,
+    shown,
+)
 from turnout.deploy.sources.retry import pause_before
 from turnout.deploy.sources.source import SourceSettings
 
-#: What is worth asking again: too many requests, and servers that are not themselves.
-PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_REDIRECTS = 5
 _MAX_BODY_BYTES = 32 << 20
-_MAX_WAIT = 30.0
-
 #: What the socket, TLS and HTTP parts of the standard library raise.
 BROKEN = (OSError, http.client.HTTPException)
 Authorize = Callable[[SplitResult], str]
@@ -39,6 +42,11 @@ class Answer:
     body: bytes
     url: str
 
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that the server asks one to wait."""
+        return retry_after(self.headers.get("retry-after", ""))
+
     def json(self, asked: str) -> Any:
         """The body as JSON. Raises SourceFailed naming what was asked."""
         try:
@@ -46,17 +54,6 @@ class Answer:
         except (ValueError, RecursionError):
             start = self.body[:60].decode("ascii", "replace")
             raise SourceFailed(f"{asked} answered what is not JSON: {start!r}; is it the right address?") from None
-
-
-def shown(url: str) -> str:
-    """A URL as it may stand in a message: without user, password, query (signatures!) and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine."""
-    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int]:
@@ -112,7 +109,7 @@ class Web:
         deadline = time.monotonic() + self.settings.timeout
         problem = ""
         for failed in range(1, self.settings.attempts + 1):
-            wait = 0.0
+            wait: float | None = None
             try:
                 answer = self._once(url, headers, method, body, deadline)
             except BROKEN as error:
@@ -121,7 +118,10 @@ class Web:
                 if answer.status not in PASSING:
                     self.check(answer, url, method)
                     return answer
-                problem, wait = f"it answered {answer.status}{said(answer)}", retry_after(answer.headers)
+                problem, wait = (
+                    f"it answered {answer.status}{said(answer)}",
+                    retry_after(answer.headers.get("retry-after", "")),
+                )
             if not pause(failed, self.settings, deadline, wait):
                 break
         raise self.gone(url, problem, method)
@@ -140,7 +140,7 @@ class Web:
     ) -> http.client.HTTPResponse:
         """An answer whose body has not been read, after redirects. Raises OSError, HTTPException or SourceFailed."""
         challenged = False
-        for _ in range(_MAX_REDIRECTS + 2):
+        for _ in range(MAX_REDIRECTS + 2):
             parts = urlsplit(url)
             sent = {"User-Agent": f"turnout/{__version__}", "Accept-Encoding": "identity", **headers}
             if origin(parts) == self._origin and (credentials := self._authorize(parts)):
@@ -152,11 +152,11 @@ class Web:
                 if self._challenge(found.headers.get("WWW-Authenticate", "")):
                     found.close()
                     continue
-            if found.status not in _REDIRECTS or method not in {"GET", "HEAD"}:
+            if found.status not in REDIRECTS or method not in {"GET", "HEAD"}:
                 return found
             found.close()
             url = self._follow(url, found.headers.get("Location", ""))
-        raise SourceFailed(f"{self.name} redirects more than {_MAX_REDIRECTS} times from {shown(url)}")
+        raise SourceFailed(f"{self.name} redirects more than {MAX_REDIRECTS} times from {shown(url)}")
 
     def check(self, answer: Answer, url: str, method: str = "GET") -> None:
         """Raises SourceFailed where the server does not know or does not allow who asks."""
@@ -212,23 +212,6 @@ def announced(found: http.client.HTTPResponse) -> int:
     return int(value) if value.isascii() and value.isdigit() else 0
 
 
-def reason(error: BaseException) -> str:
-    """A broken connection in words, without what the connection carried."""
-    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
-        error = error.reason
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ConnectionRefusedError):
-        return "nobody listens there (connection refused)"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message})"
-    if isinstance(error, http.client.IncompleteRead):
-        return "the connection ended in the middle of the answer"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return type(error).__name__
-
-
 def said(answer: Answer) -> str:
     """What the server says went wrong, in brief: MLflow, OCI and Hugging Face each have their own form."""
     try:
@@ -245,13 +228,7 @@ def said(answer: Answer) -> str:
     return f" ({text[:300]})" if text else ""
 
 
-def retry_after(headers: Mapping[str, str]) -> float:
-    """The seconds a server asks one to wait; 0 where it does not say."""
-    value = headers.get("retry-after", "")
-    return min(float(value), _MAX_WAIT) if value.isascii() and value.isdigit() else 0.0
-
-
-def pause(failed: int, settings: SourceSettings, deadline: float, at_least: float = 0.0) -> bool:
+def pause(failed: int, settings: SourceSettings, deadline: float, at_least: float | None = None) -> bool:
     """Waits before another attempt, after so many have failed; False where there is no time, or none is left."""
     wait = pause_before(failed, settings, at_least)
     if failed >= settings.attempts or time.monotonic() + wait > deadline:
