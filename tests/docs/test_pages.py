@@ -66,6 +66,8 @@ def test_the_glossary_has_one_sentence_for_each_word_in_order() -> None:
         for word, meaning in entries:
             assert len(re.findall(r"[.!?](?: |$)", meaning)) == 1, f"{word}: one sentence"
             assert meaning.endswith("."), word
+    every = re.findall(r"^- \*\*(.+?)\*\*: ", text, re.MULTILINE)
+    assert len(every) == len(set(every)), "a word has one meaning, wherever it stands"
 
 
 def test_the_changelog_begins_with_what_is_unreleased() -> None:
