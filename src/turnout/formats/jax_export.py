@@ -49,7 +49,7 @@ class JaxExport:
         jax = jax_library(f"{artifact.label} ({_KIND})", options.threads)
         with loading(artifact, _KIND):
             exported = library("jax.export", _KIND).deserialize(bytearray(artifact.file.read_bytes()))
-            _check(jax, exported, artifact, trusted=options.trust_pickle)
+            _check(exported, artifact, trusted=options.trust_pickle)
             return JaxModel(jax, exported, artifact, options)
 
 
@@ -66,7 +66,7 @@ def jax_library(what: str, threads: int) -> Any:
         return library("jax", what)
 
 
-def _check(jax: Any, exported: Any, artifact: Artifact, *, trusted: bool) -> None:
+def _check(exported: Any, artifact: Artifact, *, trusted: bool) -> None:
     if "cpu" not in exported.platforms:
         raise LoadFailed(
             f"{artifact.label} was exported for {', '.join(exported.platforms)}; this server runs it on the CPU. "

@@ -64,7 +64,7 @@ def attempts(format: str, source: Source, rows: Tensors) -> Iterator[Attempt]:
                 warnings.simplefilter("ignore")
                 converted = way()
                 name = converted.name
-                yield Attempt(name, dressed(converted, source.signature, _tried(converted, source, rows)), "")
+                yield Attempt(name, dressed(converted, source.signature, _tried(converted, rows)), "")
         except LoadFailed as failure:
             yield Attempt(name, b"", failure.message)
         except Exception as problem:  # noqa: BLE001  converters raise anything; none of it is ours to judge
@@ -72,7 +72,7 @@ def attempts(format: str, source: Source, rows: Tensors) -> Iterator[Attempt]:
             yield Attempt(name, b"", f"{type(problem).__name__}: {said}")
 
 
-def _tried(converted: Converted, source: Source, rows: Tensors) -> dict[str, Array]:
+def _tried(converted: Converted, rows: Tensors) -> dict[str, Array]:
     """What the converted graph itself gives for the rows, to learn the types and shapes that it only claims."""
     onnxruntime = library("onnxruntime", "turnout compile")
     settings = onnxruntime.SessionOptions()

@@ -20,6 +20,7 @@ from turnout.deploy.environments.pythons import Python
 
 _REASON_LINES = 30
 _REASON_CHARACTERS = 4000
+#: How the installers begin to say what is wrong.
 _COMPLAINT = re.compile(r"\s*(?:error|ERROR|\u00d7)")
 _TRIAL_SECONDS = 300.0
 _NO_SECRETS = {"PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ"}
@@ -142,6 +143,6 @@ def _fail(ended: Ended, what: str) -> None:
 
 def _reason(lines: Sequence[str]) -> str:
     """The resolver's own words: from its first complaint on, within bounds."""
-    said = next((n for n, line in enumerate(lines) if re.match("\\s*(?:error|ERROR|\N{MULTIPLICATION SIGN})", line)), 0)
+    said = next((n for n, line in enumerate(lines) if _COMPLAINT.match(line)), 0)
     kept = [re.sub(r"^\s*(error|ERROR):\s*", "", line).strip() for line in lines[said : said + _REASON_LINES]]
     return "\n  ".join(kept)[:_REASON_CHARACTERS]
