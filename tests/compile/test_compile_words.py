@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -144,3 +146,29 @@ def test_auto_serves_as_it_is_what_it_cannot_compile(folder, tmp_path, monkeypat
     assert compile_auto(folder / "forest.joblib", {"trust_pickle": True}, 0.01, tell=told.append) is None
     assert "was not compiled within 0.01 s" in told[-1]
     assert not np.any([path.suffix == ".onnx" for path in (tmp_path / "home").rglob("*")])
+
+
+def test_auto_ends_with_its_time_and_so_does_all_that_it_has_started(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TURNOUT_HOME", str(tmp_path / "home"))
+    fickle = tmp_path / "python"
+    fickle.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > {tmp_path}/pid\nwait\n")
+    fickle.chmod(0o755)
+    told: list[str] = []
+    began = monotonic()
+    assert (
+        compile_auto(folder / "forest.joblib", {"trust_pickle": True}, 1.0, python=str(fickle), tell=told.append)
+        is None
+    )
+    assert monotonic() - began < 60
+    assert "was not compiled within 1 s" in told[-1]
+    pid = int((tmp_path / "pid").read_text())
+    while is_running(pid) and monotonic() - began < 60:
+        pass
+    assert not is_running(pid)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False

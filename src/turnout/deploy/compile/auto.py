@@ -10,13 +10,13 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from turnout.core.errors import Failure
+from turnout.core.errors import EnvironmentFailed, Failure
+from turnout.deploy.environments.commands import run
 from turnout.deploy.environments.worker_path import worker_path
 from turnout.deploy.home import home
 from turnout.deploy.locks import locked
@@ -26,6 +26,8 @@ logger = logging.getLogger("turnout")
 #: Changes when what is compiled, or how it is proved, changes: what was made before is then made again.
 _GENERATION = 1
 _REFUSED = "refused.json"
+#: Begins the line by which the child says what came of it; whatever libraries print stands on others.
+_RESULT = "TURNOUT-COMPILED "
 #: What of the way a model is loaded has an effect on what is compiled.
 _OPTIONS = ("trust_pickle", "format", "threads", "signature", "example")
 
@@ -99,20 +101,18 @@ def _made(
         environment["PYTHONPATH"] = str(worker_path())
     count = str(options.get("threads") or 1)
     environment |= {"OMP_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    command = [python or sys.executable, "-m", "turnout.deploy.compile.auto", json.dumps(asked)]
     try:
-        ended = subprocess.run(
-            [python or sys.executable, "-m", "turnout.deploy.compile.auto", json.dumps(asked)],
-            capture_output=True, text=True, timeout=budget, check=False, env=environment, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
+        ended = run(command, environment, lambda _: None, folder=Path.cwd(), timeout=budget)
+    except EnvironmentFailed:
         tell(f"{path.name} is served as it is: it was not compiled within {budget:g} s")
         return None
-    try:
-        found = json.loads(ended.stdout.rpartition("RESULT ")[2])
-    except ValueError:
-        said = ended.stderr.strip().splitlines()[-1:] or [f"status {ended.returncode}"]
-        tell(f"{path.name} is served as it is: compiling it ended the process ({said[0][:300]})")
+    told = [line.removeprefix(_RESULT) for line in ended.lines if line.startswith(_RESULT)]
+    if not told:
+        said = ended.lines[-1] if ended.lines else f"status {ended.code}"
+        tell(f"{path.name} is served as it is: compiling it ended the process ({said[:300]})")
         return None
+    found = json.loads(told[-1])
     if found["adopted"]:
         tell(f"{path.name} was compiled: {found['summary']}")
         return target
@@ -142,7 +142,7 @@ def main() -> None:
         found = {"adopted": outcome.adopted, "reasons": outcome.reasons, "final": True, "summary": summary(outcome)}
     except Failure as failure:  # a library that is missing now may be there the next time
         found = {"adopted": False, "reasons": [failure.message], "final": False}
-    print("\nRESULT " + json.dumps(found), flush=True)  # noqa: T201  this is what the parent reads
+    print(f"\n{_RESULT}{json.dumps(found)}", flush=True)  # noqa: T201  this is what the parent reads
 
 
 if __name__ == "__main__":

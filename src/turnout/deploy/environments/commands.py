@@ -1,4 +1,4 @@
-"""Runs an installer: by argv, line by line, in a process group of its own that ends with us or when told to."""
+"""Runs another program: by argv, line by line, in a process group of its own that ends with us or when told to."""
 
 from __future__ import annotations
 
