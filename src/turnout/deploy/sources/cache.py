@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from turnout.core.errors import LoadFailed, SourceFailed
-from turnout.deploy.locks import FileLock, locked
+from turnout.deploy.locks import FileLock
 from turnout.deploy.sources import source_of
 from turnout.deploy.sources.archives import unpack
 from turnout.deploy.sources.disk import ArtifactDisk, Entry, key_of
+from turnout.deploy.sources.fetched import Fetched, in_place, pinned_of
 from turnout.deploy.sources.file import FileSource
-from turnout.deploy.sources.manifest import Manifest, ManifestMismatch, manifest_of, verify
+from turnout.deploy.sources.manifest import Manifest, manifest_of, verify
 from turnout.deploy.sources.retry import retrying
 from turnout.deploy.sources.source import Pinned, Progress, Source, SourceMoved, SourceSettings, check_size
 from turnout.deploy.trees import remove_tree
 
+__all__ = ["ArtifactCache", "Fetched"]
 DEFAULT_MAX_BYTES = 100 << 30
 
 
 def _silent(what: str, done: int, total: int) -> None:
     """Nobody is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """An artifact on this machine, every byte of it compared with its manifest just now.
-
-    path: the directory, or the file if the URI names one; read-only in the cache. digest: the manifest's, the
-    identity of the model. stale: "" where the URI was resolved now; else why it was not, and this is what it stood
-    for when it last was. from_cache: whether no byte had to be fetched. in_place: a plain path, not copied.
-    """
-
-    path: Path
-    digest: str
-    pinned: Pinned
-    manifest: Manifest
-    stale: str = ""
-    from_cache: bool = False
-    in_place: bool = False
 
 
 class ArtifactCache:
@@ -77,7 +61,7 @@ class ArtifactCache:
         """
         source = source_of(uri)
         if source is None:
-            return _in_place(uri)
+            return in_place(uri)
         self._disk.prepare()
         attempts = 0
         while True:
@@ -107,7 +91,7 @@ class ArtifactCache:
             lock.release()
             raise SourceFailed(f"{problem.message}; remove it from the cache, and fetch it again") from None
         self._held.setdefault(digest, []).append(lock)
-        pinned = _pinned(about.get("from")) or Pinned(digest, digest)
+        pinned = pinned_of(about.get("from")) or Pinned(digest, digest)
         return Fetched(self._path(digest, pinned), digest, pinned, manifest, from_cache=True)
 
     def release(self, digest: str) -> None:
@@ -146,7 +130,7 @@ class ArtifactCache:
         kept = self._kept_pin(uri)
         if kept is not None:  # the URI is immutable itself, and its content is here
             return kept, ""
-        last = _pinned((self._disk.recorded("uri", uri) or {}).get("from"))
+        last = pinned_of((self._disk.recorded("uri", uri) or {}).get("from"))
         usable = last is not None and not fresh and self._kept_pin(last.pinned) is not None
         if settings.offline and not isinstance(source, FileSource):
             why = "offline: nobody was asked"
@@ -175,7 +159,7 @@ class ArtifactCache:
     def _kept_pin(self, uri: str) -> Pinned | None:
         """What was fetched for a pinned URI, if it is still here."""
         record = self._disk.recorded("pin", uri)
-        pinned = _pinned((record or {}).get("from"))
+        pinned = pinned_of((record or {}).get("from"))
         if record is None or pinned is None or not self._disk.files(str(record.get("digest"))).is_dir():
             return None
         return pinned
@@ -194,10 +178,11 @@ class ArtifactCache:
         lock = FileLock(self._disk.fetch_lock(key))
         if not lock.take(wait=False):
             progress("waiting for another process, which fetches the same", 0, 0)
-        else:
-            lock.release()
-        with locked(self._disk.fetch_lock(key)):
+            lock.take()
+        try:
             return self._kept(pinned, stale, progress) or self._bring(source, pinned, key, settings, progress)
+        finally:
+            lock.release(remove=True)
 
     def _kept(self, pinned: Pinned, stale: str, progress: Progress) -> Fetched | None:
         """The artifact from the cache, verified; None where it is not there. A damaged one is thrown away."""
@@ -285,24 +270,5 @@ class ArtifactCache:
         return files / pinned.file if pinned.file and not pinned.unpack else files
 
 
-def _in_place(given: str) -> Fetched:
-    path = Path(given)
-    if not path.exists():
-        raise LoadFailed(f"there is no file or directory {given!r}")
-    manifest = manifest_of(path)
-    return Fetched(path, manifest.digest, Pinned(given, given), manifest, in_place=True)
-
-
 def _teller(progress: Progress) -> Callable[[str], None]:
     return lambda message: progress(message, 0, 0)
-
-
-def _pinned(found: object) -> Pinned | None:
-    """From the JSON of a record; None where that is damaged."""
-    try:
-        return Pinned(**found) if isinstance(found, dict) else None
-    except TypeError:
-        return None
-
-
-__all__ = ["ArtifactCache", "Entry", "Fetched", "ManifestMismatch"]
