@@ -115,7 +115,7 @@ def test_the_package_itself_imports_nothing() -> None:
         ("turnout.entrypoints.cli", {"numpy", "asyncio", "ssl", "http.client", "yaml", "turnout.formats"}),
         ("turnout.entrypoints.serve", {"http.client", "urllib.request", "yaml", "turnout.deploy.sources.known"}),
         ("turnout.entrypoints.router", {"http.client", "yaml", "turnout.formats", "turnout.deploy.sources"}),
-        ("turnout.entrypoints.worker", {"http.client", "yaml", "turnout.deploy.sources", "turnout.entrypoints.cli"}),
+        ("turnout.entrypoints.worker", {"asyncio", "ssl", "http.client", "yaml", "turnout.deploy.sources"}),
     ],
 )
 def test_what_starts_imports_only_what_it_will_need(module: str, not_yet: set[str]) -> None:

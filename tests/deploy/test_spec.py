@@ -16,7 +16,7 @@ from turnout.deploy.policy import VersionPolicy
 from turnout.deploy.restart import FIRST, FORGET, MOST, back_off, next_failures
 from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.deploy.version import VersionSpec
-from turnout.runtime.batch import BatchPolicy
+from turnout.runtime.batch_policy import BatchPolicy
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,20}", fullmatch=True)
 paths = st.text(min_size=1, max_size=20)

@@ -22,7 +22,7 @@ from turnout.entrypoints.scrape import Scrape
 from turnout.protocols.http import UnsupportedMediaType, status_of
 from turnout.protocols.rest import REST_PROTOCOLS
 from turnout.protocols.v2_grpc import GRPC_METHODS
-from turnout.runtime.batch import BatchPolicy
+from turnout.runtime.batch_policy import BatchPolicy
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"

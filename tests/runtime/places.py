@@ -12,7 +12,7 @@ from typing import Any
 
 from turnout.core.messages import InferRequest, InferResponse
 from turnout.deploy.version import VersionSpec
-from turnout.runtime.batch import BatchPolicy
+from turnout.runtime.batch_policy import BatchPolicy
 from turnout.runtime.batching import Batching
 from turnout.runtime.replica import Done, Inline, Lost, Place, Replica
 from turnout.runtime.wire import Message, Wire, pair

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from turnout.core.errors import InvalidInput
 from turnout.core.messages import Context
-from turnout.runtime.batch import Batch, BatchPolicy, Cost, Item, cut, is_hung, is_overdue
+from turnout.runtime.batch import Batch, Cost, Item, cut, is_hung, is_overdue
+from turnout.runtime.batch_policy import BatchPolicy
 from turnout.runtime.waiting import Waiting
 
 

@@ -13,7 +13,8 @@ import pytest
 from turnout.core.errors import DeadlineExceeded, NotReady, QueueFull, WorkerDied
 from turnout.core.messages import InferResponse
 from turnout.core.tensors import join_rows
-from turnout.runtime.batch import Batch, BatchPolicy
+from turnout.runtime.batch import Batch
+from turnout.runtime.batch_policy import BatchPolicy
 from turnout.runtime.batching import Batching
 from turnout.runtime.predict import predict_batch
 from turnout.testing.trials import Trial, check_trial, request, trial_inputs

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.runtime.places import PLACES, batched
-from turnout.runtime.batch import BatchPolicy
+from turnout.runtime.batch_policy import BatchPolicy
 from turnout.testing.servables import SERVABLE_CHECKS, Check
 
 SERVABLES = {

@@ -10,7 +10,7 @@ from typing import Any
 
 from turnout.core.errors import InvalidInput
 from turnout.deploy.policy import LABEL, VersionPolicy
-from turnout.runtime.batch import BatchPolicy
+from turnout.runtime.batch_policy import BatchPolicy
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 PLACES = ("worker", "inline")

@@ -13,7 +13,7 @@ from turnout.deploy.policy import VersionPolicy
 from turnout.deploy.sources.source import SourceSettings
 from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.deploy.yaml_text import read_yaml
-from turnout.runtime.batch import BatchPolicy
+from turnout.runtime.batch_policy import BatchPolicy
 
 _SECTIONS = ("models", "server", "sources", "environments")
 _EXAMPLE = "models: [{name: fraud, artifact: fraud.onnx}]"

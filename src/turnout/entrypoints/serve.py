@@ -29,7 +29,7 @@ from turnout.entrypoints.progress import Progress
 from turnout.entrypoints.supplies import name_of, supply_of
 from turnout.entrypoints.terminal import say
 from turnout.protocols import examples
-from turnout.runtime.batch import BatchPolicy
+from turnout.runtime.batch_policy import BatchPolicy
 
 #: A longer example is no help in a terminal; the page at /docs has it.
 _EXAMPLE_LENGTH = 1000

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import configparser
 import os
+import re
 import threading
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ from turnout.formats.table import FP64, Table, column, numbers
 from turnout.formats.zip_content import check_members, read_member
 
 _INI = "model.ini"
+_CATEGORY = re.compile(r"^category\s*=\s*(\S*)", re.MULTILINE)
 _JAR = "h2o-genmodel.jar"
 _JAR_VARIABLE = "TURNOUT_H2O_GENMODEL"
 _MAX_INI = 256 << 20
@@ -136,9 +137,8 @@ def _check(artifact: Artifact) -> None:
     with zipfile.ZipFile(artifact.file) as archive:
         check_members(archive, artifact)
         text = read_member(archive, archive.getinfo(_INI), artifact, _MAX_INI).decode("utf-8", errors="replace")
-    head = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
-    head.read_string(text.partition("[columns]")[0])
-    category = head.get("info", "category", fallback="")
+    said = _CATEGORY.search(text.partition("[columns]")[0])
+    category = said[1] if said is not None else ""
     if category not in _SERVED:
         raise LoadFailed(
             f"{artifact.label} is an H2O model of the category {category or 'that it does not say'}; served are "

@@ -17,7 +17,8 @@ from turnout.core.errors import DeadlineExceeded, Failure, ModelFailed, NotReady
 from turnout.core.messages import VARIANT, InferRequest, InferResponse, answered_by
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors, byte_size, join_rows, slice_rows
-from turnout.runtime.batch import CAUTION, Batch, BatchPolicy, Cost, Item, Key, is_hung, is_overdue
+from turnout.runtime.batch import CAUTION, Batch, Cost, Item, Key, is_hung, is_overdue
+from turnout.runtime.batch_policy import BatchPolicy
 from turnout.runtime.predict import Outcome
 from turnout.runtime.replica import Place
 from turnout.runtime.waiting import Waiting
