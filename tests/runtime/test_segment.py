@@ -87,7 +87,11 @@ def test_growth_is_bounded_by_need() -> None:
 def test_closing_gives_the_descriptor_back_and_may_be_done_twice() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     one = Segment.create(1)
+    view = one.view(1)
     one.close()
     one.close()
-    del one  # the mapping goes with the last view of it, and Python's holds a descriptor of its own
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert bytes(view) == b"\0", "what is viewed stays until the view goes"
+    view.release()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before, "the mapping's own as well, whoever keeps the segment"
+    with pytest.raises(ValueError, match="closed"):
+        one.view(1)

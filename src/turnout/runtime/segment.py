@@ -14,6 +14,7 @@ PAGE = mmap.PAGESIZE
 _F_ADD_SEALS = 1033
 _F_SEAL_SEAL = 0x0001
 _F_SEAL_SHRINK = 0x0002
+_NOTHING = mmap.mmap(-1, PAGE)
 
 
 def available() -> bool:
@@ -61,6 +62,8 @@ class Segment:
 
     def view(self, size: int) -> memoryview:
         """The first `size` bytes. Raises ValueError where the segment is not that large."""
+        if self.fd < 0:
+            raise ValueError("this segment is closed")
         if size > self.size:
             actual = os.fstat(self.fd).st_size
             if size > actual:
@@ -79,10 +82,13 @@ class Segment:
         self.size = size
 
     def close(self) -> None:
-        """Gives the descriptor back; the mapping goes with the last view of it."""
+        """Gives descriptor and memory back; what is still viewed goes with the last view of it.
+
+        A mapping holds a descriptor of its own, and who closes this may live on in a cycle for a long time.
+        """
         if self.fd >= 0:
             os.close(self.fd)
-            self.fd = -1
+            self.fd, self.size, self._map = -1, 0, _NOTHING
 
 
 def _round(size: int) -> int:
