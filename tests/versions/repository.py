@@ -23,15 +23,18 @@ class Model:
         self.weights = np.ones({floats}, np.float32)
 
     def predict(self, inputs):
+        {predicts}
         return {{"version": np.full((len(inputs["x"]),), {number}, np.int64)}}
 """
 
 
-def write_version(model: Path, number: int, *, says: int | None = None, before: str = "pass", floats: int = 1) -> None:
+def write_version(
+    model: Path, number: int, *, says: int | None = None, before: str = "pass", predicts: str = "pass", floats: int = 1
+) -> None:
     """Puts a version there, whole at once, as a careful copy does."""
     half = model / f".{number}"
     half.mkdir(parents=True)
-    text = _MODEL.format(number=number if says is None else says, before=before, floats=floats)
+    text = _MODEL.format(number=number if says is None else says, before=before, predicts=predicts, floats=floats)
     (half / "model.py").write_text(text)
     if (model / str(number)).exists():
         (model / str(number)).rename(model / f".old{number}-{os.urandom(4).hex()}")

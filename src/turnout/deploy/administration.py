@@ -5,26 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from turnout.core.errors import Failure, InvalidInput, NotReady
 from turnout.deploy.home import socket_path
+from turnout.deploy.managed import Managed
 from turnout.deploy.plan import Phase
 from turnout.deploy.policy import LABEL, VersionPolicy
 from turnout.deploy.spec import ModelSpec
 from turnout.deploy.status import status_of
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.threads import in_thread
-from turnout.deploy.versions import Managed, Versions
+from turnout.deploy.versions import Versions
 from turnout.deploy.watch import Watch
 from turnout.deploy.workers import Workers
 from turnout.runtime.wire import Message
 
+logger = logging.getLogger("turnout")
 Question = Mapping[str, Any]
 _MAX_LINE = 1 << 20
+_CROWD = 1024
 
 
 class Administration:
@@ -43,7 +48,9 @@ class Administration:
         self._template = template
         self._loop = asyncio.get_running_loop()
         self._path: Path | None = None
+        self._inode = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._acts: dict[str, Callable[[Question], Awaitable[Any]]] = {
             "status": self._status,
             "load": self._load,
@@ -53,24 +60,29 @@ class Administration:
         }
 
     async def listen(self, port: int) -> asyncio.Server | None:
-        """Listens on the socket of that port; None where no such socket can be made (a path that is too long)."""
+        """Listens on the socket of that port; None, with a warning, where none can be made (its path is too long)."""
         path = socket_path(port)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()  # of a server that was killed: whoever holds the port is its heir
-            server = await asyncio.start_unix_server(self._serve, path, limit=_MAX_LINE)
+            server = await asyncio.start_unix_server(self._begin, path, limit=_MAX_LINE, backlog=_CROWD)
             path.chmod(0o600)
-        except OSError:
+            self._inode = path.stat().st_ino
+        except OSError as problem:
+            logger.warning("`turnout status` and its like cannot reach this server: %s: %s", path, problem)
             return None
         self._path = path
         return server
 
     def forget(self) -> None:
-        """Takes the socket's file away."""
+        """Takes the socket's file away, unless another server has the port by now, and lets go of who asks."""
         if self._path is not None:
             with contextlib.suppress(OSError):
-                self._path.unlink()
+                if self._path.stat().st_ino == self._inode:
+                    self._path.unlink()
+        for task in self._tasks:
+            task.cancel()
 
     def ask(self, question: Question, answer: Callable[[Message], None]) -> None:
         """Answers in its own time."""
@@ -78,43 +90,64 @@ class Administration:
         async def act() -> None:
             answer(await self._answer(question))
 
-        task = asyncio.ensure_future(act())
+        self._run(act())
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._run(self._serve(reader, writer))
+
+    def _run(self, act: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(act)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError):
-            while line := await reader.readline():
-                try:
-                    question = json.loads(line)
-                    found = await self._answer(question)
-                except ValueError as problem:
-                    found = {"failed": "InvalidInput", "message": f"not a JSON object: {problem}"}
-                writer.write(json.dumps(found).encode() + b"\n")
-                await writer.drain()
-        writer.close()
-
-    async def _answer(self, question: Question) -> dict[str, Any]:
         try:
-            act = self._acts.get(str(question.get("do")))
+            while line := await reader.readline():
+                writer.write(json.dumps(await self._answer(_question(line))).encode() + b"\n")
+                await writer.drain()
+        except (OSError, ValueError):  # it went away, or its line is endless
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, question: Question | None) -> dict[str, Any]:
+        try:
+            if question is None:
+                raise InvalidInput("not a JSON object")
+            do = question.get("do")
+            act = self._acts.get(do) if isinstance(do, str) else None
             if act is None:
-                raise InvalidInput(
-                    "unknown", field="do", expected=" or ".join(self._acts), got=repr(question.get("do"))
-                )
+                raise InvalidInput("unknown", field="do", expected=" or ".join(self._acts), got=repr(do)[:60])
             return {"answer": await act(question)}
         except Failure as failure:
             return {"failed": type(failure).__name__, "message": failure.message}
+        except Exception:  # whoever asks waits for an answer, whatever broke
+            logger.exception("a question could not be answered")
+            return {"failed": "Failure", "message": "the server failed on this question; its log says why"}
 
     async def _status(self, question: Question) -> Any:
         return status_of(self._versions, self._workers, self._watches, self.problems)
 
     async def _load(self, question: Question) -> Any:
         """Looks anew at a model's artifact and serves what is there; a new name needs an artifact."""
-        name = str(question["model"])
+        name = _word(question, "model")
+        async with self._loading[name]:  # each of several sees what the one before it has made of the model
+            managed, found = await self._look(name, _word(question, "artifact", ""), _word(question, "version", ""))
+        await self._versions.settled(name)
+        here = [version for version in managed.versions.values() if version.found in found]
+        failed = [version.reason for version in here if version.phase is Phase.FAILED]
+        if failed:
+            raise NotReady(f"failed to load {name!r}: {failed[0]}")
+        if found and not here:
+            raise NotReady(f"failed to load {name!r}: something else was asked for in the meantime")
+        return {"model": name, "versions": list(managed.routing.versions), "default": _number(managed)}
+
+    async def _look(self, name: str, artifact: str, version: str) -> tuple[Managed, list[Found]]:
+        """Finds what a model stands for now, and has that served."""
         managed = self._versions.models.get(name)
         spec = replace(self._template, name=name, artifact="") if managed is None else managed.spec
-        if question.get("artifact"):
-            spec = replace(spec, artifact=str(question["artifact"]))
+        if artifact:
+            spec = replace(spec, artifact=artifact)
         if not spec.artifact:
             raise InvalidInput(
                 f"failed to load {name!r}: no such model, and no artifact is given",
@@ -122,27 +155,23 @@ class Administration:
                 expected="a path or a URI for a new name",
                 example=f"turnout load {name}=model.onnx",
             )
-        if question.get("version"):
-            spec = replace(spec, versions=_with(spec.versions, managed, str(question["version"])))
+        if version:
+            spec = replace(spec, versions=_with(spec.versions, managed, version))
         found = await in_thread(self._loop, lambda: self._supply.find(spec))
-        managed = self._versions.manage(spec, found)
+        managed = self._versions.manage(spec, found, again=True)
         self._watch(spec, found)
         self.problems.pop(name, None)
-        await self._versions.settled(name)
-        failed = [v for v in managed.versions.values() if v.phase is Phase.FAILED and v.found in found]
-        if failed:
-            raise NotReady(f"failed to load {name!r}: {failed[0].reason}")
-        return {"model": name, "versions": list(managed.routing.versions), "default": _number(managed)}
+        return managed, found
 
     async def _unload(self, question: Question) -> Any:
         """All versions of a model, or one of them."""
-        name = str(question["model"])
+        name, version = _word(question, "model"), _word(question, "version", "")
         managed = self._versions.known(name)
-        version = str(question.get("version") or "")
-        if version:
-            left = [found for found in managed.found if found.version != version]
-            if len(left) == len(managed.found):
-                raise InvalidInput("not served", field="version", expected=_names(managed.found), got=repr(version))
+        wanted = [] if managed.removed else managed.found
+        left = [found for found in wanted if version and found.version != version]
+        if version and len(left) == len(wanted):
+            raise InvalidInput("not served", field="version", expected=_names(wanted), got=repr(version))
+        if left:
             self._versions.manage(managed.spec, left)
         else:
             self._versions.remove(name)
@@ -153,8 +182,8 @@ class Administration:
 
     async def _label(self, question: Question) -> Any:
         """A label is moved to a version that is loaded, or taken away where no version is named."""
-        managed = self._versions.known(str(question["model"]))
-        label, version = str(question["label"]), str(question.get("version") or "")
+        managed = self._versions.known(_word(question, "model"))
+        label, version = _word(question, "label"), _word(question, "version", "")
         if not LABEL.fullmatch(label):
             raise InvalidInput(
                 "not a label",
@@ -173,17 +202,36 @@ class Administration:
         if version:
             managed.labels[label] = version
         self._versions.reconcile(managed)
-        await self._versions.settled(managed.spec.name)
+        await self._versions.settled("")  # what else is under way may take long
         return {"model": managed.spec.name, "labels": dict(managed.labels)}
 
     async def _apply(self, question: Question) -> Any:
         """Does what a watch has planned."""
-        name = str(question["model"])
+        name = _word(question, "model")
         managed = self._versions.known(name)
         watch = self._watches.get(name)
         changed = watch is not None and watch.apply()
-        await self._versions.settled(name)
+        if changed:
+            await self._versions.settled(name)
         return {"model": name, "changed": changed, "default": _number(managed)}
+
+
+def _question(line: bytes) -> Question | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _word(question: Question, key: str, default: str | None = None) -> str:
+    """A text in a question. Raises InvalidInput where it is missing or something else."""
+    found = question.get(key)
+    if found is None or found == "":
+        found = default
+    if not isinstance(found, str):
+        raise InvalidInput("must be text", field=key, got="nothing" if found is None else repr(found)[:60])
+    return found
 
 
 def _with(policy: VersionPolicy, managed: Managed | None, version: str) -> VersionPolicy:

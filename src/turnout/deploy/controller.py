@@ -12,11 +12,13 @@ from typing import Any
 
 from turnout.core.errors import Failure
 from turnout.deploy.administration import Administration
+from turnout.deploy.managed import Version
+from turnout.deploy.plan import Phase
 from turnout.deploy.routers import Routers
 from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.threads import in_thread
-from turnout.deploy.versions import Version, Versions
+from turnout.deploy.versions import Versions
 from turnout.deploy.watch import Watch
 from turnout.deploy.workers import Worker, Workers
 from turnout.runtime.wire import Message
@@ -64,15 +66,19 @@ class Controller:
             self.routers.expect([model.name for model in self.spec.models])
             finding = asyncio.gather(*[self._find(model) for model in self.spec.models])
             self.routers.start()
-            await finding
             admin = await self.administration.listen(self.spec.port)
+            # A place that is slow to answer does not hold up the end, and what breaks there is not lost.
+            await asyncio.wait([finding, self._exit], return_when=asyncio.FIRST_COMPLETED)
+            if finding.done():
+                finding.result()
+            finding.cancel()
             return await self._exit
         finally:
             limit.cancel()
             status.cancel()
+            self.administration.forget()
             if admin is not None:
                 admin.close()
-                self.administration.forget()
             for watch in self._watches.values():
                 watch.stop()
             self.kill()
@@ -143,8 +149,8 @@ class Controller:
     # -- what children say --------------------------------------------------------------------------------
 
     def worker_ready(self, worker: Worker) -> None:
-        """Every router gets a way to it."""
-        if self.routers is not None:
+        """Every router gets a way to it, unless nobody is to come there any more."""
+        if self.routers is not None and self.versions.serves(worker):
             self.routers.link(worker)
 
     def worker_failed(self, worker: Worker, message: str) -> None:
@@ -164,7 +170,7 @@ class Controller:
         """It is linked to all that is ready."""
         if self.routers is not None:
             for worker in self.workers.all:
-                if worker.ready and not worker.retired:
+                if worker.ready and self.versions.serves(worker):
                     self.routers.link(worker)
 
     def router_shown(self) -> None:
@@ -178,10 +184,13 @@ class Controller:
         self.versions.connected(replica.rpartition("#")[0] or replica, description)
 
     def router_refused(self, uid: str, message: str) -> None:
-        """It could not load a version into itself."""
+        """It could not load a version into itself. One that others serve is not lost because of one that came later."""
         managed = self.versions.models.get(uid.rpartition("@")[0])
-        if managed is not None and uid in managed.versions:
-            self.versions.failed(managed.versions[uid], message)
+        version = managed.versions.get(uid) if managed is not None else None
+        if version is not None and version.phase is Phase.LOADING:
+            self.versions.failed(version, message)
+        elif version is not None:
+            logger.error("%s could not be loaded into a router that was started again: %s", uid, message)
 
     def router_hung(self, replica: str) -> None:
         """A worker does not answer."""

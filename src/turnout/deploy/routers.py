@@ -127,12 +127,16 @@ class Routers:
 
     def unload(self, uid: str, done: Callable[[], None]) -> None:
         """Takes a version out of every router; `done` is called when nothing of it is in flight any more."""
-        self._inline.pop(uid, None)
         self._unloading[uid] = ({router for router in self.all if router.child and router.listening}, done)
-        self._tell({"op": "unload", "uid": uid})
+        self.forget(uid)
         self._loop.call_later(self.spec.drain_timeout, self._unloaded, None, uid)
         if not self._unloading[uid][0]:
             self._unloaded(None, uid)
+
+    def forget(self, uid: str) -> None:
+        """Takes a version that callers never saw out of every router; nobody waits for that."""
+        self._inline.pop(uid, None)
+        self._tell({"op": "unload", "uid": uid})
 
     def say_status(self, rows: Sequence[Sequence[Any]]) -> None:
         """Gives every router the state of the workers, for the metrics."""
@@ -199,12 +203,24 @@ class Routers:
         def on_end(child: Child, how: str) -> None:
             self._ended(router, child, how)
 
-        router.child = Child(f"router {router.name}", ROUTER, on_message, on_end)
-        start = {"op": "start", "router": router.name, "spec": self.spec.to_json()}
+        try:
+            router.child = Child(f"router {router.name}", ROUTER, on_message, on_end)
+        except OSError as problem:
+            self._not_started(router, problem)
+            return
+        # What is expected goes with the very first message: a router that expects nothing calls itself ready.
+        start = {"op": "start", "router": router.name, "spec": self.spec.to_json(), "models": self._expected}
         router.send(start, [s.fileno() for s in router.sockets])
-        router.send({"op": "expect", "models": self._expected})
         for spec in self._inline.values():
             router.send({"op": "inline", "spec": spec.to_json()})
+
+    def _not_started(self, router: Router, problem: OSError) -> None:
+        if not router.ever_listening:
+            self._listener.router_failed(f"a router could not be started: {problem.strerror}")
+            return
+        router.failures += 1
+        logger.warning("router %s could not be started again: %s", router.name, problem.strerror)
+        self._loop.call_later(back_off(router.failures), self._start, router)
 
     def _heard(self, router: Router, message: Message) -> None:
         match message["event"]:
@@ -232,11 +248,13 @@ class Routers:
             case "snapshot":
                 self._gathered(message)
             case "ask":
-                number = message["id"]
-                self._listener.router_asked(
-                    message["question"],
-                    lambda answer: router.send({"op": "answer", "id": number, "answer": answer}),
-                )
+                asking, number = router.child, message["id"]
+
+                def answer(found: Message) -> None:
+                    if asking is not None:  # this process, not one that has taken its place and counts from 1 again
+                        asking.send({"op": "answer", "id": number, "answer": found})
+
+                self._listener.router_asked(message["question"], answer)
 
     def _ended(self, router: Router, child: Child, how: str) -> None:
         router.child = None
@@ -244,9 +262,7 @@ class Routers:
         router.connected.clear()
         router.unseen = 0
         for uid in list(self._unloading):
-            self._unloading[uid][0].discard(router)
-            if not self._unloading[uid][0]:
-                self._unloaded(router, uid)
+            self._unloaded(router, uid)
         if self._stopping:
             self._listener.router_ended()
             return

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from time import monotonic, time
 from typing import Any
 
-from turnout.deploy.policy import age
-from turnout.deploy.versions import Managed, Version, Versions
+from turnout.deploy.managed import Managed, Version, by_age
+from turnout.deploy.versions import Versions
 from turnout.deploy.watch import Watch
 from turnout.deploy.workers import Workers
 
@@ -27,7 +27,6 @@ def status_of(
 
 def _model(managed: Managed, workers: Workers, watch: Watch | None) -> dict[str, Any]:
     default = managed.versions.get(managed.routing.default)
-    inside = sorted(managed.versions.values(), key=lambda one: (age(one.found.version), one.generation))
     found: dict[str, Any] = {
         "name": managed.spec.name,
         "artifact": managed.spec.artifact,
@@ -37,7 +36,7 @@ def _model(managed: Managed, workers: Workers, watch: Watch | None) -> dict[str,
             for label, uid in managed.routing.labels.items()
             if uid in managed.versions
         },
-        "versions": [_version(version, workers) for version in inside],
+        "versions": [_version(version, workers) for version in by_age(managed)],
         "unloaded": dict(managed.gone),
         "problem": "",
     }

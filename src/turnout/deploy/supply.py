@@ -71,6 +71,12 @@ class Supply:
 
         Where nobody can be asked, what it last stood for; `fresh` refuses that.
         """
+        try:
+            return self._find(model, fresh=fresh)
+        except OSError as problem:  # a directory that may not be read, or that goes away while it is
+            raise LoadFailed(f"{model.artifact[:200]} cannot be looked into ({problem.strerror})") from None
+
+    def _find(self, model: ModelSpec, *, fresh: bool) -> list[Found]:
         place, mark = split_signature(model.artifact)
         source = _source(place)
         if source is not None:
@@ -83,6 +89,8 @@ class Supply:
             return [Found(model.version or "1", model.artifact, model.artifact)]
         mark = f"#{artifact.fragment}" if artifact.fragment else ""
         versions = versions_in(artifact.path)
+        if versions is None and artifact.path.is_dir() and not any(artifact.path.iterdir()):
+            raise LoadFailed(f"{artifact.label} is an empty directory")
         if versions is None:
             return [Found(model.version or "1", stamp(artifact.path), model.artifact)]
         if missing := model.versions.missing(versions):
@@ -98,6 +106,10 @@ class Supply:
         place, mark = split_signature(uri)
         return uri if _source(place) is None else f"{self._fetch(place, tell).path}{mark}"
 
+    def _hold(self, uid: str, let_go: Callable[[], None]) -> None:
+        # Looked up each time: a version that is unloaded while it is prepared is released before, and once more after.
+        self._held.setdefault(uid, []).append(let_go)
+
     def release(self, uid: str) -> None:
         """Says that a version is not needed any more: what it has used may be evicted."""
         for let_go in self._held.pop(uid, []):
@@ -106,13 +118,13 @@ class Supply:
     def prepare(self, model: ModelSpec, found: Found, generation: int, tell: Tell) -> VersionSpec:
         """A version ready to be loaded. Raises LoadFailed and its kinds."""
         path, digest = found.path, ""
-        held = self._held.setdefault(uid_of(model.name, found.version, generation), [])
+        uid = uid_of(model.name, found.version, generation)
         if found.pinned is not None:
             fetched = self._fetch(found.pinned.pinned, tell, self._ahead(model, found.pinned, tell))
             path, digest = f"{_inside(fetched.path, model)}{split_signature(model.artifact)[1]}", fetched.digest
-            held.append(partial(self.cache.release, digest))
+            self._hold(uid, partial(self.cache.release, digest))
         self._check_door(model, path)
-        environment = self._environment(model, path, tell, held)
+        environment = self._environment(model, path, tell, uid)
         python, name = environment or ("", "")
         if python and model.place == "inline":
             raise InvalidInput(
@@ -179,9 +191,7 @@ class Supply:
 
         return self.cache.fetch(uri, self.settings, progress)
 
-    def _environment(
-        self, model: ModelSpec, path: str, tell: Tell, held: list[Callable[[], None]]
-    ) -> tuple[str, str] | None:
+    def _environment(self, model: ModelSpec, path: str, tell: Tell, uid: str) -> tuple[str, str] | None:
         """The interpreter and the digest of a version's environment; None for the server's own."""
         if interpreter := self._interpreter(model):
             return interpreter, ""
@@ -189,7 +199,7 @@ class Supply:
         if requirements is None:
             return None
         built = self.environments.ensure(requirements, tell)
-        held.append(self.environments.hold(built).close)
+        self._hold(uid, self.environments.hold(built).close)
         self.environments.evict(ENVIRONMENTS_BYTES)
         return str(built.python), built.digest
 

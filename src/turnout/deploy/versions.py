@@ -6,68 +6,24 @@ What to do is decided by `plan` and `route`; this file does it, and remembers wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any, Protocol
 
 from turnout.core.errors import Failure, ModelNotFound
-from turnout.deploy.plan import Have, Keep, Load, Manner, Phase, Return, Routing, Unload, Wanted, plan, route
-from turnout.deploy.policy import age
+from turnout.deploy.managed import Managed, Version
+from turnout.deploy.plan import Action, Keep, Load, Manner, Phase, Return, Unload, plan, route
 from turnout.deploy.routers import Routers
 from turnout.deploy.spec import ModelSpec
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.threads import in_thread
 from turnout.deploy.version import VersionSpec, uid_of
+from turnout.deploy.watch import delay
 from turnout.deploy.workers import Worker, Workers
 
 logger = logging.getLogger("turnout")
-
-
-@dataclass(eq=False)
-class Version:
-    """One version of one model, from the wish to have it until it is gone."""
-
-    uid: str
-    model: str
-    found: Found
-    generation: int
-    phase: Phase = Phase.PREPARING
-    reason: str = ""
-    spec: VersionSpec | None = None
-    digest: str = ""
-    description: dict[str, Any] = field(default_factory=dict)
-    since: float = field(default_factory=monotonic)
-
-    @property
-    def have(self) -> Have:
-        """As the plan sees it."""
-        return Have(self.uid, self.found.version, self.found.key, self.phase)
-
-
-@dataclass(eq=False)
-class Managed:
-    """One model: what the user said, what was found, and what is made of it."""
-
-    spec: ModelSpec
-    found: list[Found] = field(default_factory=list)
-    versions: dict[str, Version] = field(default_factory=dict)
-    routing: Routing = field(default_factory=Routing)
-    labels: dict[str, str] = field(default_factory=dict)
-    generations: dict[str, int] = field(default_factory=dict)
-    gone: dict[str, str] = field(default_factory=dict)
-    removed: bool = False
-
-    @property
-    def wanted(self) -> list[Wanted]:
-        """As the plan sees it."""
-        return [] if self.removed else [Wanted(found.version, found.key) for found in self.found]
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing is under way."""
-        moving = {Phase.PREPARING, Phase.LOADING, Phase.DRAINING}
-        return not any(version.phase in moving for version in self.versions.values())
+#: How many unloaded versions of a model are remembered with what they gave back.
+_RECEIPTS = 16
 
 
 class Listener(Protocol):
@@ -90,14 +46,18 @@ class Versions:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
 
-    def manage(self, spec: ModelSpec, found: list[Found]) -> Managed:
-        """Says what a model should be; what is served of it becomes that."""
+    def manage(self, spec: ModelSpec, found: list[Found], *, again: bool = False) -> Managed:
+        """Says what a model should be; what is served of it becomes that.
+
+        Labels that were moved since stay where they are. again: what could not be loaded is tried once more.
+        """
         managed = self.models.get(spec.name)
         if managed is None:
-            managed = self.models[spec.name] = Managed(spec)
+            managed = self.models[spec.name] = Managed(spec, labels=dict(spec.labels))
         managed.spec, managed.found, managed.removed = spec, found, False
-        managed.labels = dict(spec.labels)
         self._expect()
+        if again:
+            self._try_again(managed)
         self.reconcile(managed)
         return managed
 
@@ -116,7 +76,7 @@ class Versions:
         return self.models[name]
 
     async def settled(self, name: str) -> None:
-        """Returns when nothing of a model is under way any more."""
+        """Returns when nothing of a model is under way any more; "" waits only until callers see what is shown."""
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append((name, waiter))
         self.wake()
@@ -124,20 +84,37 @@ class Versions:
 
     def reconcile(self, managed: Managed) -> None:
         """Does what is to be done next for one model, and shows callers what is there."""
-        manner = Manner(managed.spec.swap, managed.spec.keep)
-        for action in plan(managed.wanted, [v.have for v in managed.versions.values()], manner):
-            match action:
-                case Load(wanted):
-                    found = next(f for f in managed.found if (f.version, f.key) == (wanted.version, wanted.key))
-                    self._load(managed, found)
-                case Unload(uid):
-                    self._unload(managed, managed.versions[uid])
-                case Keep(uid):
-                    self._move(managed.versions[uid], Phase.KEPT)
-                case Return(uid):
-                    self._move(managed.versions[uid], Phase.READY)
+        managed.again = True
+        if managed.busy:
+            return  # one of the actions below has ended at once: the rest of them goes first, then all is seen anew
+        managed.busy = True
+        try:
+            while managed.again:
+                managed.again = False
+                manner = Manner(managed.spec.swap, managed.spec.keep)
+                for action in plan(managed.wanted, [v.have for v in managed.versions.values()], manner):
+                    self._act(managed, action)
+        finally:
+            managed.busy = False
         self._show(managed)
         self.wake()
+
+    def _act(self, managed: Managed, action: Action) -> None:
+        match action:
+            case Load(wanted):
+                found = next(f for f in managed.found if (f.version, f.key) == (wanted.version, wanted.key))
+                self._load(managed, found)
+            case Unload(uid):
+                self._unload(managed, managed.versions[uid])
+            case Keep(uid):
+                managed.versions[uid].move(Phase.KEPT)
+            case Return(uid):
+                managed.versions[uid].move(Phase.READY)
+
+    def serves(self, worker: Worker) -> bool:
+        """Whether requests should ever come to a worker: not where its version is on its way out."""
+        version = None if worker.retired else self.version_of(worker)
+        return version is not None and version.phase in {Phase.LOADING, Phase.READY, Phase.KEPT}
 
     def version_of(self, worker: Worker) -> Version | None:
         """The version a worker runs, if it is still wanted in any way."""
@@ -157,7 +134,8 @@ class Versions:
         replicas = [worker.name for worker in workers] or [uid]
         if all(self.routers.have(replica) for replica in replicas):
             version.description = description or dict(workers[0].description)
-            self._move(version, Phase.READY)
+            managed.tries = 0
+            version.move(Phase.READY)
             self.reconcile(managed)
             self._listener.version_ready(version)
 
@@ -165,7 +143,9 @@ class Versions:
         """A version cannot be loaded. What serves goes on serving."""
         if version.phase in {Phase.DRAINING, Phase.FAILED}:
             return
-        self._move(version, Phase.FAILED, reason)
+        version.move(Phase.FAILED, reason)
+        if self.routers is not None:
+            self.routers.forget(version.uid)  # some of its replicas may have been linked
         self.workers.retire(self.workers.of(version.uid), lambda: None)
         self.reconcile(self.models[version.model])
         self._listener.version_failed(version)
@@ -182,22 +162,29 @@ class Versions:
         spec = managed.spec
 
         def tell(text: str) -> None:
-            self._loop.call_soon_threadsafe(self._progress, version, text)
+            with contextlib.suppress(RuntimeError):  # the server has ended in the meantime
+                self._loop.call_soon_threadsafe(self._progress, version, text)
 
         preparing = in_thread(self._loop, lambda: self._supply.prepare(spec, found, generation, tell))
         preparing.add_done_callback(lambda done: self._prepared(version, done))
 
     def _prepared(self, version: Version, done: asyncio.Future[VersionSpec]) -> None:
-        if version.phase is not Phase.PREPARING:
-            return
         problem = done.exception()
+        if version.phase is not Phase.PREPARING:  # it was unloaded in the meantime
+            self._supply.release(version.uid)
+            return
         if problem is not None:
             text = problem.message if isinstance(problem, Failure) else f"{type(problem).__name__}: {problem}"
             self.failed(version, text)
+            if isinstance(problem, Failure) and problem.retryable:
+                self._try_later(self.models[version.model])
             return
         version.spec = done.result()
         version.digest = version.spec.digest
-        self._move(version, Phase.LOADING)
+        version.move(Phase.LOADING)
+        if self.routers is not None:
+            limit = self.routers.spec.load_timeout
+            self._loop.call_later(limit, self._late, version, limit)
         if not version.digest:
             path = version.spec.artifact
             hashing = in_thread(self._loop, lambda: self._supply.digest(path))
@@ -207,13 +194,27 @@ class Versions:
         elif self.routers is not None:
             self.routers.load_inline(version.spec)
 
+    def _late(self, version: Version, limit: float) -> None:
+        if version.phase is Phase.LOADING:
+            self.failed(version, f"it did not become ready within {limit:g} s")
+
+    def _try_later(self, managed: Managed) -> None:
+        """A place that was down when its files were to be fetched is asked again, where somebody looks after it."""
+        if managed.spec.watch:
+            managed.tries += 1
+            self._loop.call_later(delay(managed.spec.watch, managed.tries), self._try_again, managed)
+
+    def _try_again(self, managed: Managed) -> None:
+        for version in [one for one in managed.versions.values() if one.phase is Phase.FAILED]:
+            self._unload(managed, version)
+
     def _hashed(self, version: Version, ended: asyncio.Future[str]) -> None:
         if ended.exception() is None:
             version.digest = ended.result()
 
     def _unload(self, managed: Managed, version: Version) -> None:
         was = version.phase
-        self._move(version, Phase.DRAINING)
+        version.move(Phase.DRAINING)
         before = sum(worker.memory for worker in self.workers.of(version.uid))
 
         def drained() -> None:
@@ -227,6 +228,8 @@ class Versions:
                 logger.info("%s@%s is %s", version.model, version.found.version, receipt)
                 if not any(v.found.version == version.found.version for v in managed.versions.values()):
                     managed.gone[version.found.version] = receipt
+                    for forgotten in list(managed.gone)[:-_RECEIPTS]:
+                        del managed.gone[forgotten]
             self.reconcile(managed)
 
         if self.routers is None or was in {Phase.PREPARING, Phase.FAILED}:
@@ -234,9 +237,6 @@ class Versions:
         else:
             self._show(managed)  # nobody is sent there any more
             self.routers.unload(version.uid, drained)
-
-    def _move(self, version: Version, phase: Phase, reason: str = "") -> None:
-        version.phase, version.reason, version.since = phase, reason, monotonic()
 
     def _show(self, managed: Managed) -> None:
         have = [version.have for version in managed.versions.values()]
@@ -250,8 +250,9 @@ class Versions:
             self.routers.expect([name for name, managed in self.models.items() if not managed.removed])
 
     def _progress(self, version: Version, text: str) -> None:
-        version.reason = text
-        self._listener.progress(version, text)
+        if version.phase is Phase.PREPARING:
+            version.reason = text
+            self._listener.progress(version, text)
 
     def wake(self) -> None:
         """Lets go on who waits for a model whose way has ended, once every router has heard of it."""
@@ -262,13 +263,8 @@ class Versions:
             managed = self.models.get(name)
             if waiter.done():
                 continue
-            if managed is None or managed.settled:
+            if managed is None or managed.settled:  # no model at all is called ""
                 waiter.set_result(None)
             else:
                 left.append((name, waiter))
         self._waiting = left
-
-
-def by_age(managed: Managed) -> list[Version]:
-    """The versions of a model, oldest first."""
-    return sorted(managed.versions.values(), key=lambda version: (age(version.found.version), version.generation))

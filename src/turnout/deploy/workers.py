@@ -120,11 +120,15 @@ class Workers:
             self._ended(worker, child, how)
 
         try:
-            # What came from a cache stays as it was verified: no bytecode is left beside it.
-            variables = {"PYTHONDONTWRITEBYTECODE": "1"} if spec.pinned else {}
-            worker.child = Child(worker.name, WORKER, on_message, on_end, spec.threads, spec.python, variables)
+            worker.child = Child(worker.name, WORKER, on_message, on_end, spec.threads, spec.python)
         except OSError as problem:
-            self._listener.worker_failed(worker, f"its process could not be started: {problem.strerror}")
+            reason = f"its process could not be started: {problem.strerror}"
+            if worker.ever_ready:  # what once ran will run again
+                worker.failures += 1
+                logger.warning("worker %s: %s", worker.name, reason)
+                self._loop.call_later(back_off(worker.failures), self._start, worker)
+            else:
+                self._listener.worker_failed(worker, reason)
             return
         worker.child.send({"op": "load", "spec": spec.to_json()})
 

@@ -55,12 +55,14 @@ def ask(port: int, question: dict[str, Any]) -> Any:
     """What the server on that HTTP port answers."""
     path = socket_path(port)
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(_PATIENCE)
         try:
-            sock.connect(str(path))
+            sock.connect(str(path))  # before the time limit: with one, a crowd that waits would be an error at once
+            sock.settimeout(_PATIENCE)
             sock.sendall(json.dumps(question).encode() + b"\n")
             found = json.loads(sock.makefile("rb").readline() or b"null")
-        except OSError:
+        except OSError as problem:
+            if problem.errno is None:  # what Python itself refuses: no system has paths of that length for sockets
+                raise NotReady(f"{path}: {problem}; choose a shorter TURNOUT_HOME") from None
             found = None
     if found is None:
         raise NotReady(f"no server of yours runs on HTTP port {port}; --port names another")

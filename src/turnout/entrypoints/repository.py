@@ -81,8 +81,7 @@ class Repository:
         found = []
         for model in status["models"]:
             for version in model["versions"]:
-                state = _STATES.get(version["state"], "UNAVAILABLE")
-                reason = version["reason"] if state != "READY" else ""
+                state, reason = _state(version)
                 found.append({"name": model["name"], "version": version["version"], "state": state, "reason": reason})
             there = {entry["version"] for entry in found if entry["name"] == model["name"]}
             for number, receipt in model.get("unloaded", {}).items():
@@ -108,7 +107,7 @@ class Repository:
             raise InvalidInput(
                 "not offered here", field=f"parameters.{unknown[0]}", expected=" or ".join(sorted(allowed))
             )
-        said = {key: str(value) for key, value in parameters.items() if key in {"artifact", "version"}}
+        said = {key: str(parameters[key]) for key in ("artifact", "version") if parameters.get(key) is not None}
         await self._ask({"do": what, "model": name, **said})
 
     async def _ask(self, question: Message) -> Any:
@@ -144,6 +143,15 @@ class Repository:
         request = parse(message_class("inference.RepositoryModelUnloadRequest"), await anext(messages))
         await self._change("unload", _model_of(request), _parameters(request))
         yield message_class("inference.RepositoryModelUnloadResponse")().SerializeToString()
+
+
+def _state(version: dict[str, Any]) -> tuple[str, str]:
+    """A version's state in the words of the protocol, and why it is not ready."""
+    state = _STATES.get(version["state"], "UNAVAILABLE")
+    workers = version["workers"]
+    if state == "READY" and workers and not any(worker["state"] == "READY" for worker in workers):
+        return "UNAVAILABLE", "no worker is alive at this moment"
+    return state, version["reason"] if state != "READY" else ""
 
 
 def failure_of(found: Message) -> Failure:

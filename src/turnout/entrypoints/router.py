@@ -117,6 +117,10 @@ class Router:
         except Failure as failure:
             self._wire.send({"event": "refused", "uid": spec.uid, "message": failure.message})
             return
+        except Exception as problem:  # noqa: BLE001  a model library may raise anything, and somebody waits for an end
+            reason = f"{type(problem).__name__}: {problem}"
+            self._wire.send({"event": "refused", "uid": spec.uid, "message": reason})
+            return
         said = loaded.describe()
         version = self._version(spec, said)
         version.batching.add_place(Inline(spec.uid, loaded.model, version.batching.done))
@@ -235,6 +239,7 @@ async def _run(wire: Wire) -> None:
     http, grpc = (socket.socket(fileno=fd) for fd in fds)
     try:
         router = Router(message["router"], ServeSpec.from_json(message["spec"]), wire)
+        router.live.expect(message["models"])
         await router.run(http, grpc)
     except Failure as failure:
         wire.send({"event": "failed", "message": failure.message})

@@ -1,0 +1,75 @@
+"""What a server knows of each model and of each version of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from turnout.deploy.plan import Have, Phase, Routing, Wanted
+from turnout.deploy.policy import age
+from turnout.deploy.spec import ModelSpec
+from turnout.deploy.supply import Found
+from turnout.deploy.version import VersionSpec
+
+
+@dataclass(eq=False)
+class Version:
+    """One version of one model, from the wish to have it until it is gone."""
+
+    uid: str
+    model: str
+    found: Found
+    generation: int
+    phase: Phase = Phase.PREPARING
+    reason: str = ""
+    spec: VersionSpec | None = None
+    digest: str = ""
+    description: dict[str, Any] = field(default_factory=dict)
+    since: float = field(default_factory=monotonic)
+
+    @property
+    def have(self) -> Have:
+        """As the plan sees it."""
+        return Have(self.uid, self.found.version, self.found.key, self.phase)
+
+    def move(self, phase: Phase, reason: str = "") -> None:
+        """It is somewhere else on its way now."""
+        self.phase, self.reason, self.since = phase, reason, monotonic()
+
+
+@dataclass(eq=False)
+class Managed:
+    """One model: what the user said, what was found, and what is made of it.
+
+    gone: what versions that are unloaded gave back. busy, again: its actions are under way, and were asked for once
+    more meanwhile. tries: how often in a row its place could not be asked for a version's files.
+    """
+
+    spec: ModelSpec
+    found: list[Found] = field(default_factory=list)
+    versions: dict[str, Version] = field(default_factory=dict)
+    routing: Routing = field(default_factory=Routing)
+    labels: dict[str, str] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
+    removed: bool = False
+    busy: bool = False
+    again: bool = False
+    tries: int = 0
+
+    @property
+    def wanted(self) -> list[Wanted]:
+        """As the plan sees it."""
+        return [] if self.removed else [Wanted(found.version, found.key) for found in self.found]
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is under way."""
+        moving = {Phase.PREPARING, Phase.LOADING, Phase.DRAINING}
+        return not any(version.phase in moving for version in self.versions.values())
+
+
+def by_age(managed: Managed) -> list[Version]:
+    """The versions of a model, oldest first."""
+    return sorted(managed.versions.values(), key=lambda version: (age(version.found.version), version.generation))
