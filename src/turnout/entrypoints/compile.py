@@ -10,8 +10,10 @@ from pathlib import Path
 from turnout.core.errors import InvalidInput
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors, join_rows
-from turnout.deploy.load import load_options
+from turnout.deploy.compile import compiling, measure, report
+from turnout.deploy.compile.compare import Tolerance
 from turnout.entrypoints.rows import match, read_rows
+from turnout.entrypoints.supplies import options_of
 from turnout.entrypoints.terminal import write_json
 from turnout.formats.artifact import Artifact
 from turnout.formats.examples import tensors_of
@@ -19,16 +21,7 @@ from turnout.formats.examples import tensors_of
 
 def run(arguments: argparse.Namespace) -> int:
     """Compiles; 0 where a twin was adopted, 1 where none was. Raises a Failure where model or rows do not fit."""
-    from turnout.deploy.compile import compiling, measure, report
-    from turnout.deploy.compile.compare import Tolerance
-
-    load = load_options(
-        trust_pickle=arguments.trust_pickle,
-        format=arguments.format,
-        threads=arguments.threads,
-        signature=arguments.signature,
-        example=arguments.example,
-    )
+    load = options_of(arguments)
     artifact = Artifact.of(arguments.model)
     if artifact.path is None or artifact.is_reference:
         raise InvalidInput("Python code has no converter", field="MODEL", expected="a file or a directory")

@@ -13,11 +13,10 @@ from turnout.core.errors import InvalidInput, InvalidOutput
 from turnout.core.messages import Context, InferRequest, InferResponse
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors
-from turnout.deploy.load import load_options
 from turnout.entrypoints.library import LoadedModel, open_model
 from turnout.entrypoints.progress import Progress
 from turnout.entrypoints.rows import match, read_rows, to_records
-from turnout.entrypoints.supplies import supply_of
+from turnout.entrypoints.supplies import options_of, supply_of
 from turnout.formats.examples import tensors_of
 from turnout.protocols import examples
 from turnout.protocols.http import JSON, HttpRequest
@@ -33,13 +32,7 @@ def predict(arguments: argparse.Namespace) -> int:
     suffix = _suffix(arguments.output)
     if arguments.input != STANDARD_INPUT and not Path(arguments.input).is_file():
         raise InvalidInput("there is no such file", field="--input", got=repr(arguments.input))
-    options = load_options(
-        trust_pickle=arguments.trust_pickle,
-        format=arguments.format,
-        threads=arguments.threads,
-        signature=arguments.signature,
-        example=arguments.example,
-    )
+    options = options_of(arguments)
     progress = Progress()
     model = open_model(arguments.model, options, supply_of(arguments), partial(progress, arguments.model))
     progress.end()

@@ -1,4 +1,4 @@
-"""Parsed words become a Supply, and an artifact gets a name."""
+"""Parsed words become what they mean: from where artifacts come, how a model is loaded, and what it is called."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 from turnout.deploy.environments.environment import IndexPolicy
+from turnout.deploy.load import load_options
 from turnout.deploy.sources.source import SourceSettings
 from turnout.deploy.supply import Supply
-from turnout.formats.artifact import Artifact
+from turnout.formats.artifact import Artifact, LoadOptions
 
 _REGISTRY = re.compile(r"(?:models|runs|oci|hf):/*(?P<rest>.+)")
 
@@ -30,6 +31,17 @@ def supply_of(arguments: argparse.Namespace) -> Supply:
         require_hashes=arguments.require_hashes,
     )
     return Supply(settings, policy)
+
+
+def options_of(arguments: argparse.Namespace) -> LoadOptions:
+    """How a model is loaded. Raises InvalidInput for a signature or an example that cannot be read."""
+    return load_options(
+        trust_pickle=arguments.trust_pickle,
+        format=arguments.format,
+        threads=arguments.threads,
+        signature=arguments.signature,
+        example=arguments.example,
+    )
 
 
 def name_of(artifact: str) -> str:
