@@ -167,6 +167,23 @@ def test_a_repository_that_goes_away_and_comes_back_changes_nothing(tmp_path: Pa
         assert "Traceback" not in server.log
 
 
+def test_a_router_that_is_started_again_refuses_nobody_and_costs_the_others_nothing(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write_version(tmp_path / "m", number)
+    with serving(str(tmp_path / "m"), "--versions", "all", "--routers", "2", "--access-log", "off") as server:
+        before = descriptors(server)
+        for _ in range(2):
+            victim = server.routers()[-1]
+            os.kill(victim, signal.SIGKILL)
+            refused = set()
+            server.wait_until(lambda gone=victim: gone not in server.routers())
+            for _ in range(20):  # half of them wait in the port of the one that is not there
+                refused |= {version for version in ("1", "2") if answer(server, version) != int(version)}
+            assert refused == set()
+            server.wait_until(lambda: descriptors(server) == before, what="one link to each worker from each router")
+        assert server.stop() == 0
+
+
 def test_it_ends_at_once_while_it_still_looks_for_its_models(tmp_path: Path) -> None:
     write_version(tmp_path / "m", 1, before="import time; time.sleep(60)")
     write_version(tmp_path / "n", 1)

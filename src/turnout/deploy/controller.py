@@ -14,7 +14,7 @@ from turnout.core.errors import Failure
 from turnout.deploy.administration import Administration
 from turnout.deploy.managed import Version
 from turnout.deploy.plan import Phase
-from turnout.deploy.routers import Routers
+from turnout.deploy.routers import Router, Routers
 from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.threads import in_thread
@@ -68,7 +68,8 @@ class Controller:
             self.routers.start()
             admin = await self.administration.listen(self.spec.port)
             # A place that is slow to answer does not hold up the end, and what breaks there is not lost.
-            await asyncio.wait([finding, self._exit], return_when=asyncio.FIRST_COMPLETED)
+            ends: list[asyncio.Future[Any]] = [finding, self._exit]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if finding.done():
                 finding.result()
             finding.cancel()
@@ -166,12 +167,12 @@ class Controller:
         if self._stopping:
             self._when_drained()
 
-    def router_listening(self) -> None:
-        """It is linked to all that is ready."""
+    def router_listening(self, router: Router) -> None:
+        """It is linked to all that is ready, and none but it: a second link would be a second place."""
         if self.routers is not None:
             for worker in self.workers.all:
                 if worker.ready and self.versions.serves(worker):
-                    self.routers.link(worker)
+                    self.routers.link_one(router, worker)
 
     def router_shown(self) -> None:
         """It sends requests where they should go now."""

@@ -45,7 +45,7 @@ class Router:
 class Listener(Protocol):
     """Who is told about routers."""
 
-    def router_listening(self) -> None: ...
+    def router_listening(self, router: Router) -> None: ...
     def router_shown(self) -> None: ...
     def router_connected(self, replica: str, said: Message) -> None: ...
     def router_refused(self, uid: str, message: str) -> None: ...
@@ -99,7 +99,7 @@ class Routers:
         """Gives every router a way to a worker that is ready."""
         for router in self.all:
             if router.listening:
-                self._link(router, worker)
+                self.link_one(router, worker)
 
     def load_inline(self, spec: VersionSpec) -> None:
         """Has every router load a version into itself; `router_connected` tells of it under its uid."""
@@ -175,7 +175,8 @@ class Routers:
                 }
             )
 
-    def _link(self, router: Router, worker: Worker) -> None:
+    def link_one(self, router: Router, worker: Worker) -> None:
+        """Gives one router a way to a worker."""
         near, far = pair()
         with near, far:
             if worker.child and router.child:
@@ -226,11 +227,15 @@ class Routers:
         match message["event"]:
             case "listening":
                 router.listening = router.ever_listening = True
-                self._listener.router_listening()
+                self._listener.router_listening(router)
+                for model, routing in self._shown.items():
+                    self._show(router, model, routing)
+                router.send({"op": "open"})  # only now: one that was started again refuses nobody for what it knows not
             case "connected":
                 router.connected.add(message["replica"])
-                for model, routing in self._shown.items():  # a router that was started again knows of none
-                    self._show(router, model, routing)
+                model = message["replica"].rpartition("@")[0]
+                if model in self._shown:  # what was shown to a router that did not have it yet
+                    self._show(router, model, self._shown[model])
                 self._listener.router_connected(message["replica"], message)
             case "shown":
                 router.unseen -= 1

@@ -62,6 +62,7 @@ class Router:
         self._workers: list[tuple[str, str, str, str, int, int]] = []
         self._ended = asyncio.Event()
         self._draining = False
+        self._closed: list[socket.socket] = []
         observer = Fanout(self.metrics, self.log)
         protocols = (*rest_protocols(repository=self.repository.routes()), self.scrape)
         own = {method.path: method for method in self.repository.methods()}
@@ -78,8 +79,7 @@ class Router:
     async def run(self, http: socket.socket, grpc: socket.socket) -> None:
         """Serves until drained or until the controller is gone."""
         self.log.start()
-        self.http.listen_on(http)
-        self.grpc.listen_on(grpc)
+        self._closed = [http, grpc]
         self._wire.sock.setblocking(False)
         self._loop.add_reader(self._wire.fileno(), self._read)
         self._wire.send({"event": "listening"})
@@ -94,9 +94,18 @@ class Router:
         await self.grpc.close()
         self.log.close()
 
+    def _open(self) -> None:
+        """Accepts from now on: what there is to serve was told before. Whoever came sooner has waited in the port."""
+        if self._closed:
+            http, grpc = self._closed
+            self._closed = []
+            self.http.listen_on(http)
+            self.grpc.listen_on(grpc)
+
     def drain(self) -> None:
         """Not ready from now on; answers what is in flight, then ends."""
         if not self._draining:
+            self._open()
             self._draining = True
             self.live.drain()
             self._drained = asyncio.ensure_future(self._drain())
@@ -154,6 +163,8 @@ class Router:
                 self.repository.obey(message)
             case "workers":
                 self._workers = message["workers"]
+            case "open":
+                self._open()
             case "drain":
                 self.drain()
             case "snapshot" | "gathering" | "gathered":
