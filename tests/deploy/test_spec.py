@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from turnout.core.errors import InvalidInput
 from turnout.deploy.policy import VersionPolicy
 from turnout.deploy.restart import FIRST, FORGET, MOST, back_off, next_failures
-from turnout.deploy.spec import ModelSpec, ServeSpec
+from turnout.deploy.spec import ModelSpec, ServeSpec, template_of
 from turnout.deploy.version import VersionSpec
 from turnout.runtime.batch_policy import BatchPolicy
 
@@ -145,3 +145,16 @@ def test_who_lived_long_starts_afresh() -> None:
 @given(st.integers(0, 10_000))
 def test_the_wait_is_bounded(failures: int) -> None:
     assert 0.0 <= back_off(failures) <= MOST
+
+
+def test_a_model_loaded_later_runs_as_all_do_and_takes_nothing_that_belongs_to_one() -> None:
+    specific = VersionPolicy("specific", versions=("1",))
+    one = ModelSpec(
+        "a", "a.pkl", versions=specific, labels=(("stable", "1"),), watch=2.0, trust_pickle=True, format="sklearn"
+    )
+    alone = template_of([one])
+    assert (alone.watch, alone.trust_pickle) == (2.0, True)
+    assert (alone.versions, alone.labels, alone.format) == (VersionPolicy(), (), None)
+    both = template_of([one, ModelSpec("b", "b.onnx", watch=2.0)])
+    assert (both.watch, both.trust_pickle) == (2.0, False), "trust is given to one, not to what comes"
+    assert template_of([ModelSpec("c", "c", place="inline")]).place == "inline"

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ import pytest
 from tests.versions.repository import Asking, answer, states, status, write_version
 from turnout.core.errors import Failure
 from turnout.entrypoints.control import ask
-from turnout.testing.server import Server, serving
+from turnout.testing.server import Server, end, serving, start
 
 
 def do(server: Server, what: str, model: str = "m", **words: str) -> str:
@@ -196,6 +197,24 @@ def test_it_ends_at_once_while_it_still_looks_for_its_models(tmp_path: Path) -> 
         assert time.monotonic() - started < 5.0
         loading.join()
         assert "Traceback" not in server.log
+
+
+def test_it_ends_at_once_while_a_registry_does_not_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        env = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mute.getsockname()[1]}"}
+        log = tmp_path / "log"
+        process = start(["models:/m@champion"], log, env=env)
+        try:
+            mute.settimeout(30.0)
+            asked, _ = mute.accept()
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20.0) == 0
+            assert time.monotonic() - started < 5.0
+            asked.close()
+        finally:
+            end(process)
+        assert "Traceback" not in log.read_text()
 
 
 @pytest.mark.slow

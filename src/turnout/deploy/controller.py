@@ -15,7 +15,7 @@ from turnout.deploy.administration import Administration
 from turnout.deploy.managed import Version
 from turnout.deploy.plan import Phase
 from turnout.deploy.routers import Router, Routers
-from turnout.deploy.spec import ModelSpec, ServeSpec
+from turnout.deploy.spec import ModelSpec, ServeSpec, template_of
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.threads import in_thread
 from turnout.deploy.versions import Versions
@@ -52,7 +52,7 @@ class Controller:
         self.routers: Routers | None = None
         self._watches: dict[str, Watch] = {}
         self.administration = Administration(
-            self.versions, self.workers, supply, self._watches, spec.models[0], self.watch
+            self.versions, self.workers, supply, self._watches, template_of(spec.models), self.watch
         )
 
     async def run(self) -> int:
@@ -64,7 +64,7 @@ class Controller:
             self.routers = self.versions.routers = Routers(self.spec, self)
             self.spec = self.routers.spec
             self.routers.expect([model.name for model in self.spec.models])
-            finding = asyncio.gather(*[self._find(model) for model in self.spec.models])
+            finding = asyncio.ensure_future(self._find_all())
             self.routers.start()
             admin = await self.administration.listen(self.spec.port)
             # A place that is slow to answer does not hold up the end, and what breaks there is not lost.
@@ -113,6 +113,9 @@ class Controller:
         self._stopping = True
         self.workers.stop()
         self._finish(1)
+
+    async def _find_all(self) -> None:
+        await asyncio.gather(*[self._find(model) for model in self.spec.models])
 
     async def _find(self, model: ModelSpec) -> None:
         """What one model stands for at the start. A place that is down is asked again, by whoever watches it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from turnout.core.errors import InvalidInput
@@ -114,6 +114,19 @@ class ModelSpec:
                 "environment": environment if isinstance(environment, str) else tuple(environment),
             }
         )
+
+
+def template_of(models: Sequence[ModelSpec]) -> ModelSpec:
+    """How a model runs that is loaded later by a name of its own: as all of these do, and by default where they differ.
+
+    What belongs to an artifact (labels, format, signature, example, specific versions) is nobody else's.
+    """
+    first = models[0]
+    own = {"name", "artifact", "version", "labels", "format", "signature", "example"}
+    own |= {"versions"} if first.versions.kind == "specific" else set()
+    said = {one.name: getattr(first, one.name) for one in fields(first) if one.name not in own}
+    same = {key: value for key, value in said.items() if all(getattr(model, key) == value for model in models)}
+    return ModelSpec(first.name, first.artifact, **same)
 
 
 @dataclass(frozen=True, slots=True)
