@@ -22,6 +22,14 @@ _REASON_LINES = 30
 _REASON_CHARACTERS = 4000
 #: How the installers begin to say what is wrong.
 _COMPLAINT = re.compile(r"\s*(?:error|ERROR|\u00d7)")
+#: What uv says line by line and nobody reads while a model starts: which Python, and every package installed.
+_NOISE = re.compile(r"Using Python| [+~-] \S")
+#: uv's hint where there is only source code names an option of uv's; ours stands in for it.
+_NO_WHEEL = re.compile(r".*building from source is disabled")
+_WHEELS_ONLY = (
+    "hint: only wheels are installed; take a version that has one for this Python, or allow packages to be built, "
+    "which runs their code (--source-builds; in turnout.yaml, source_builds under environments)"
+)
 _TRIAL_SECONDS = 300.0
 _NO_SECRETS = {"PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "TZ"}
 #: A worker speaks in arrays, whatever the model asks for.
@@ -104,7 +112,7 @@ def _start(installer: Installer, policy: IndexPolicy, how: Build, folder: Path, 
     def tell(line: str) -> None:
         nonlocal failed
         failed = failed or bool(_COMPLAINT.match(line))
-        if not failed and not line.startswith("Using Python"):  # complaints are the failure's own text
+        if not failed and not _NOISE.match(line):  # complaints are the failure's own text
             how.tell(line)
 
     return run(
@@ -131,7 +139,8 @@ def _install(
     limits.write_text("".join(f"{line}\n" for line in requirements.constraints))
     task = Task(python_of(path), wanted, limits if requirements.constraints else None, requirements.hashed)
     ended = start(installer.install(task, policy))
-    _fail(ended, f"what {requirements.origin} asks for cannot be installed by {installer.name}")
+    what = f"what {requirements.origin} asks for cannot be installed by {installer.name}"
+    _fail(ended, what)
 
 
 def _fail(ended: Ended, what: str) -> None:
@@ -143,6 +152,7 @@ def _fail(ended: Ended, what: str) -> None:
 
 def _reason(lines: Sequence[str]) -> str:
     """The resolver's own words: from its first complaint on, within bounds."""
+    lines = list(dict.fromkeys(_WHEELS_ONLY if _NO_WHEEL.match(line) else line for line in lines))
     said = next((n for n, line in enumerate(lines) if _COMPLAINT.match(line)), 0)
     kept = [re.sub(r"^\s*(error|ERROR):\s*", "", line).strip() for line in lines[said : said + _REASON_LINES]]
     return "\n  ".join(kept)[:_REASON_CHARACTERS]

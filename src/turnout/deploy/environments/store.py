@@ -53,7 +53,10 @@ class Environments:
             try:
                 found = self._build(digest, requirements, python, tell, cancelled)
             except OSError as problem:
-                raise EnvironmentFailed(f"the environment cannot be built in {self.root}: {problem}") from None
+                raise EnvironmentFailed(
+                    f"the environment cannot be built in {self.root}: {problem.strerror or problem}; if that directory "
+                    "cannot be written to, set TURNOUT_HOME to one that can"
+                ) from None
         with suppress(OSError):
             os.utime(self._path(digest))
         return found
