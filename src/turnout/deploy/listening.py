@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
@@ -32,7 +33,8 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     except OSError as problem:
         sock.close()
         reason = os.strerror(problem.errno) if problem.errno else str(problem)
-        raise OSError(problem.errno, f"cannot listen on {host}:{port} ({reason}); choose another port") from None
+        other = "another address, of this machine" if problem.errno == errno.EADDRNOTAVAIL else "another port"
+        raise OSError(problem.errno, f"cannot listen on {host}:{port} ({reason}); choose {other}") from None
     return sock
 
 
