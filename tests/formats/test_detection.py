@@ -55,6 +55,25 @@ def test_a_zip_of_other_things_lists_them(tmp_path):
         formats.load(tmp_path / "m.zip")
 
 
+def test_what_is_no_known_format_is_told_how_to_be_served(tmp_path):
+    (tmp_path / "notes").write_bytes(b"\x01\x02\xff\xfe" * 20)
+    with pytest.raises(FormatUnknown, match=r"a file model\.py: example = .* predict\(x\)"):
+        formats.load(tmp_path / "notes")
+
+
+def test_a_directory_of_versions_says_to_name_one(tmp_path):
+    for number in ("2", "10"):
+        (tmp_path / number).mkdir()
+    with pytest.raises(FormatUnknown, match=r"holds versions \(2, 10\).*/10$"):
+        formats.load(tmp_path)
+
+
+@pytest.mark.parametrize("meant", ["models_:iris", "file:iris.onnx", "s3//bucket/iris", "s3:bucket/iris.onnx"])
+def test_what_may_have_been_meant_as_a_uri_is_told_how_those_look(meant):
+    with pytest.raises(LoadFailed, match="A URI is written as"):
+        formats.load(meant)
+
+
 def test_content_decides_where_the_ending_says_nothing(tmp_path):
     assert formats.detect(Artifact.of(linear(tmp_path / "model.v3"))).name == "sklearn"
 

@@ -23,7 +23,7 @@ from turnout.formats.openvino import OpenVINO
 from turnout.formats.pmml import PMML
 from turnout.formats.python import Python
 from turnout.formats.safetensors import Safetensors
-from turnout.formats.selection import describe_content, select_file
+from turnout.formats.selection import WRAPPED, describe_content, select_file
 from turnout.formats.sklearn import Sklearn
 from turnout.formats.spark import Spark
 from turnout.formats.statsmodels import Statsmodels
@@ -123,7 +123,7 @@ def _located(artifact: Artifact, options: LoadOptions) -> tuple[Format, Artifact
         raise FormatMismatch(
             f"{artifact.label}: the ending {artifact.suffix} promises {_names(promised)}, but the content is {content}"
         )
-    raise FormatUnknown(f"{artifact.label} is {content}, which is none of the formats {_names(FORMATS)}")
+    raise FormatUnknown(f"{artifact.label} is {content}, which is none of the formats {_names(FORMATS)}. {WRAPPED}")
 
 
 def _named(name: str | None) -> Format | None:

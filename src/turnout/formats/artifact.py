@@ -25,6 +25,9 @@ from turnout.core.tensors import Tensors
 HEAD_BYTES = 65_536
 MEMBERS = 100_000
 _MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z")
+_LIKE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|[a-z][a-z0-9]+//")
+#: Said where somebody may have meant a URI.
+URIS = "A URI is written as file:///PATH, https://HOST/PATH, s3://BUCKET/NAME, models:/NAME/3 or models:/NAME@ALIAS"
 _FILE = re.compile(r"(?:python:)?(?P<file>.+\.py):(?P<attribute>[A-Za-z_][\w.]*)\Z", re.DOTALL)
 _STREAMS: tuple[tuple[bytes, Callable[[], object]], ...] = (
     (b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31)),
@@ -105,7 +108,8 @@ class Artifact:
         if _MODULE.match(text):
             module, _, attribute = text.partition(":")
             return cls(text, None, module=module, attribute=attribute)
-        raise LoadFailed(f"there is no file or directory {text!r}")
+        hint = f". {URIS}" if _LIKE_URI.match(text) else ""
+        raise LoadFailed(f"there is no file or directory {text!r}{hint}")
 
     def inside(self, path: Path) -> Artifact:
         """The artifact for one file of this directory; what lies beside it still counts as its own."""

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from turnout.core.errors import LoadFailed
-from turnout.formats.artifact import Artifact
+from turnout.formats.artifact import URIS, Artifact
 
 FILE = "model.py"
 #: The names that are looked for in a file when the user names none.
@@ -87,7 +87,7 @@ def _import(artifact: Artifact) -> ModuleType:
     except ModuleNotFoundError as problem:
         raise LoadFailed(
             f"{artifact.label}: there is no module {problem.name!r}. A module is looked for in the current directory "
-            "and among the installed packages"
+            f"and among the installed packages{f'. {URIS}' if problem.name == artifact.module else ''}"
         ) from problem
     except Exception as problem:
         raise LoadFailed(f"{artifact.label}: importing it failed ({type(problem).__name__}: {problem})") from problem

@@ -24,6 +24,12 @@ _COMPANIONS = frozenset(
 )
 #: Endings of files that hold a model's external weights, not a model.
 _DATA = frozenset({".data", ".weight", ".weights"})
+#: What to do with a model of no known format.
+WRAPPED = (
+    "A model that is none of the known formats is served by a few lines of Python, a file model.py: "
+    'example = {"x": [[0.0, 0.0]]}, and a function predict(x) that returns {"y": ...}; '
+    "see docs/how-to/plain-python-model.md"
+)
 _KNOWN = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file that holds no Keras model"),
     (b"\x93NUMPY", "a NumPy array, not a model"),
@@ -57,8 +63,16 @@ def select_file(directory: Artifact, formats: Sequence[Format]) -> Artifact:
         raise FormatUnknown(f"the directory {directory.label} holds several models ({names}); name one of them")
     if empty:
         raise LoadFailed(f"the directory {directory.label} holds no model, and {', '.join(empty)} is empty (0 bytes)")
+    versions = sorted((name for name in directory.listing if name.isdecimal()), key=int)
+    if versions:
+        raise FormatUnknown(
+            f"the directory {directory.label} holds versions ({', '.join(versions[:10])}), which `turnout serve` "
+            f"takes; here, name one of them: {directory.given.rstrip('/')}/{versions[-1]}"
+        )
     seen = ", ".join(directory.listing[:10]) or "nothing"
-    raise FormatUnknown(f"the directory {directory.label} holds no model file and no model.py (it holds {seen})")
+    raise FormatUnknown(
+        f"the directory {directory.label} holds no model file and no model.py (it holds {seen}). {WRAPPED}"
+    )
 
 
 def describe_content(artifact: Artifact) -> str:

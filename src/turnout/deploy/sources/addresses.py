@@ -55,7 +55,11 @@ def connectable(host: str, port: int, *, listed: bool) -> list[tuple[int, tuple[
         if refused := _refusal(text, listed=listed):
             raise SourceFailed(
                 f"{host!a} is at {text}, which is {refused}; nothing is fetched from there"
-                + ("" if listed or refused == _LINK_LOCAL else f". If that is meant, allow the host {host} by name")
+                + (
+                    ""
+                    if listed or refused == _LINK_LOCAL
+                    else f". If that is meant, allow the host by name (--allow-host {host})"
+                )
             )
         if family in {socket.AF_INET, socket.AF_INET6}:
             addresses.append((family, (text, port)))

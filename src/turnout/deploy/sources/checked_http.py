@@ -136,8 +136,8 @@ def _check_allowed(parts: SplitResult, settings: SourceSettings, *, listed: bool
         return
     if parts.scheme == "http":
         raise SourceFailed(
-            f"http: has nothing to tell a server from somebody in between; use https:, or allow the host "
-            f"{parts.hostname} by name"
+            f"http: has nothing to tell a server from somebody in between; use https:, or allow the host by "
+            f"name (--allow-host {parts.hostname})"
         )
     raise SourceFailed(
         f"fetching from https: is not allowed; allow it (--allow-https), or just the host {parts.hostname} "
