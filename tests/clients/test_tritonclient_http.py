@@ -168,5 +168,7 @@ def test_aio(server: Server) -> None:
 
 @pytest.mark.parametrize("call", [lambda c: c.load_model("iris"), lambda c: c.unload_model("iris")])
 def test_loading_by_name_is_refused(client: triton.InferenceServerClient, call: Any) -> None:
-    with pytest.raises(InferenceServerException, match=r"failed to (un)?load .iris.: this server does not let its callers"):
+    with pytest.raises(
+        InferenceServerException, match=r"failed to (un)?load .iris.: this server does not let its callers"
+    ):
         call(client)
