@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.versions.repository import answer, status, turnout, write_version
@@ -130,3 +131,23 @@ def test_a_path_too_long_for_a_socket_is_said(
         assert "cannot reach this server" in server.log
         assert cli.main(["status", "--port", str(server.port)]) == 1
         assert "too long" in capfd.readouterr().err
+
+
+def test_the_repository_api_takes_no_nonsense_and_names_a_version_once(tmp_path: Path) -> None:
+    write_version(tmp_path / "m", 1)
+    with serving(str(tmp_path / "m"), "--model-control", "--keep", "1") as server:
+        for version in ({"a": 1}, [1], True, 1.5):
+            got = server.request("POST", "/v2/repository/models/m/load", {"parameters": {"version": version}})
+            assert (got.status, b"parameters.version: must be text" in got.body) == (400, True)
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            for method in ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"):
+                call = channel.stream_stream(f"/inference.GRPCInferenceService/{method}")
+                with pytest.raises(grpc.RpcError) as refused:
+                    list(call(iter(()), timeout=10.0))
+                assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        write_version(tmp_path / "m", 1, says=11)
+        assert server.request("POST", "/v2/repository/models/m/load").status == 200
+        assert [one["state"] for one in status(server)["versions"]] == ["KEPT", "READY"]
+        index = server.request("POST", "/v2/repository/index").json()
+        assert index == [{"name": "m", "version": "1", "state": "READY"}]
+        assert "Traceback" not in server.log

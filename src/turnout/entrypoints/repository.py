@@ -78,11 +78,15 @@ class Repository:
 
     async def _entries(self, *, only_ready: bool) -> list[dict[str, str]]:
         status = await self._ask({"do": "status"})
-        found = []
+        found: list[dict[str, str]] = []
         for model in status["models"]:
-            for version in model["versions"]:
+            numbers: dict[str, dict[str, str]] = {}
+            for version in model["versions"]:  # oldest first; of two contents of one version callers see the ready one
                 state, reason = _state(version)
-                found.append({"name": model["name"], "version": version["version"], "state": state, "reason": reason})
+                number = version["version"]
+                if number not in numbers or numbers[number]["state"] != "READY":
+                    numbers[number] = {"name": model["name"], "version": number, "state": state, "reason": reason}
+            found += numbers.values()
             there = {entry["version"] for entry in found if entry["name"] == model["name"]}
             for number, receipt in model.get("unloaded", {}).items():
                 if number not in there:
@@ -107,7 +111,7 @@ class Repository:
             raise InvalidInput(
                 "not offered here", field=f"parameters.{unknown[0]}", expected=" or ".join(sorted(allowed))
             )
-        said = {key: str(parameters[key]) for key in ("artifact", "version") if parameters.get(key) is not None}
+        said = {key: _word(key, parameters[key]) for key in ("artifact", "version") if parameters.get(key) is not None}
         await self._ask({"do": what, "model": name, **said})
 
     async def _ask(self, question: Message) -> Any:
@@ -126,7 +130,7 @@ class Repository:
         return found["answer"]
 
     async def _grpc_index(self, messages: AsyncIterator[bytes], serving: Serving) -> AsyncIterator[bytes]:
-        request = parse(message_class("inference.RepositoryIndexRequest"), await anext(messages))
+        request = parse(message_class("inference.RepositoryIndexRequest"), await _first(messages))
         if request.repository_name:
             raise Unsupported("repository_name: there is one repository, and it has no name; leave the field empty")
         response = message_class("inference.RepositoryIndexResponse")()
@@ -135,14 +139,26 @@ class Repository:
         yield response.SerializeToString()
 
     async def _grpc_load(self, messages: AsyncIterator[bytes], serving: Serving) -> AsyncIterator[bytes]:
-        request = parse(message_class("inference.RepositoryModelLoadRequest"), await anext(messages))
+        request = parse(message_class("inference.RepositoryModelLoadRequest"), await _first(messages))
         await self._change("load", _model_of(request), _parameters(request))
         yield message_class("inference.RepositoryModelLoadResponse")().SerializeToString()
 
     async def _grpc_unload(self, messages: AsyncIterator[bytes], serving: Serving) -> AsyncIterator[bytes]:
-        request = parse(message_class("inference.RepositoryModelUnloadRequest"), await anext(messages))
+        request = parse(message_class("inference.RepositoryModelUnloadRequest"), await _first(messages))
         await self._change("unload", _model_of(request), _parameters(request))
         yield message_class("inference.RepositoryModelUnloadResponse")().SerializeToString()
+
+
+async def _first(messages: AsyncIterator[bytes]) -> bytes:
+    async for message in messages:
+        return message
+    raise InvalidInput("the call has no message", expected="one message")
+
+
+def _word(key: str, value: Any) -> str:
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise InvalidInput("must be text", field=f"parameters.{key}", got=json.dumps(value)[:60])
+    return str(value)
 
 
 def _state(version: dict[str, Any]) -> tuple[str, str]:
