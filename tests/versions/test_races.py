@@ -86,6 +86,15 @@ def _models(server: Server) -> list[str]:
     return [one["name"] for one in ask(server.port, {"do": "status"})["models"]]
 
 
+def test_a_load_that_hangs_is_given_up_and_what_serves_goes_on(tmp_path: Path) -> None:
+    write_version(tmp_path / "m", 1)
+    with serving(str(tmp_path / "m"), "--load-timeout", "3") as server:
+        write_version(tmp_path / "m", 2, before="import time; time.sleep(60)")
+        assert "within 3 s" in do(server, "load")
+        assert (answer(server), states(server)) == (1, {"1": "READY", "2": "FAILED"})
+        assert len(server.workers()) == 1
+
+
 def test_several_versions_asked_for_at_once_are_all_served(tmp_path: Path) -> None:
     for number in (1, 2, 3, 4):
         write_version(tmp_path / "m", number)

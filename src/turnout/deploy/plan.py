@@ -101,7 +101,7 @@ def plan(wanted: Sequence[Wanted], have: Sequence[Have], manner: Manner) -> list
     spare = sorted((one for one in surplus if one not in given_up), key=lambda one: age(one.version), reverse=True)
     if missing and manner.swap == "resources":
         actions += [Unload(one.uid) for one in spare]
-        draining = any(_is(one, Phase.DRAINING) for one in have)
+        draining = any(_is(one, Phase.DRAINING) for one in have) or any(_is(one, Phase.LOADING) for one in given_up)
         return actions if spare or draining else actions + [Load(one) for one in missing]
     actions += [Load(one) for one in missing]
     ready = all(found in there and there[found].phase in {Phase.READY, Phase.KEPT} for found in goal)
