@@ -86,8 +86,9 @@ MODEL = "models: [{name: a, artifact: a.onnx%s}]"
 )
 def test_what_it_cannot_mean_is_refused(tmp_path: Path, text: str, said: str) -> None:
     path = write(tmp_path, text)
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=said) as refused:
         read_spec(path)
+    assert refused.value.message.startswith("turnout.yaml"), "which of the files is meant"
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("serve model.py --deadline -1", "argument --deadline: expected seconds, above 0; got '-1'"),
         ("serve model.py --deadline nan", "argument --deadline: expected seconds, above 0; got 'nan'"),
         ("serve model.py --max-batch-wait -1", "argument --max-batch-wait: expected seconds, 0 or more; got '-1'"),
-        ("serve model.py --repl 2", "unrecognized arguments: --repl 2"),
+        ("serve model.py --repl 2", "unrecognized arguments: --repl 2 (did you mean --replicas?)"),
+        ("cache list --jsn", "turnout cache list: error: unrecognized arguments: --jsn (did you mean --json?)"),
+        ("status fraud too", "turnout status: error: unrecognized arguments: too"),
         ("predict model.py", "the following arguments are required: --input"),
     ],
 )
@@ -68,6 +70,7 @@ def test_words_that_mean_nothing(words: str, said: str, capsys: pytest.CaptureFi
         ("serve model.py --host nowhere.invalid", ["--host", "127.0.0.1", "got 'nowhere.invalid'"]),
         ("serve model.py --access-log no/such/log", ["--access-log", "stderr, stdout, off", "got 'no/such/log'"]),
         ("serve model.py --signature none.json", ["none.json", '{"inputs": [{"name": "x"']),
+        ("serve --spec t.yaml --replicas 2", ["--replicas: with --spec, the file says this", "only --host, --port"]),
         ("serve model.py --port 5000 --grpc-port 5000", ["grpc_port", "5000 for both"]),
         ("predict model.py --input none.csv", ["--input", "there is no such file", "got 'none.csv'"]),
         ("predict model.py --input short.csv", ["short.csv", "expected", "got", "Example that works"]),

@@ -66,15 +66,20 @@ def test_labels_move_only_to_what_is_loaded(tmp_path: Path) -> None:
     for number in (1, 2):
         write_version(tmp_path / "m", number)
     spec = tmp_path / "turnout.yaml"
-    spec.write_text("models: [{name: m, artifact: m, versions: {latest: 2}, labels: {stable: 1, canary: 2}}]\n")
+    spec.write_text(
+        "models: [{name: m, artifact: m, versions: {latest: 2}, labels: {stable: 1, canary: 2, next: 7}}]\n"
+    )
     with serving("--spec", str(spec)) as server:
+        waiting = "m: the label next is for version 7, which is not loaded"
+        assert waiting in server.log
+        assert waiting in turnout(server, "status", "m")[1]
         assert [answer(server, label) for label in ("stable", "canary")] == [1, 2]
         v1 = server.request("POST", "/v1/models/m/labels/stable:predict", {"instances": [[0.0]]})
         assert (v1.status, v1.json()) == (200, {"predictions": [1]})
         assert server.request("GET", "/v1/models/m/labels/stable").json()["model_version_status"][0]["version"] == "1"
         code, text = turnout(server, "label", "m", "stable=3")
         assert (code, "only moved to a version that is loaded" in text) == (1, True)
-        assert turnout(server, "label", "m", "stable=2") == (0, "m: canary=2, stable=2\n")
+        assert turnout(server, "label", "m", "stable=2") == (0, "m: canary=2, next=7, stable=2\n")
         assert answer(server, "stable") == 2
         assert turnout(server, "label", "m", "stable")[0] == 0
         assert server.request("GET", "/v2/models/m/versions/stable").status == 404

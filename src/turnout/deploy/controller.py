@@ -16,6 +16,7 @@ from turnout.deploy.managed import Version
 from turnout.deploy.plan import Phase
 from turnout.deploy.routers import Router, Routers
 from turnout.deploy.spec import ModelSpec, ServeSpec, template_of
+from turnout.deploy.status import waiting_labels
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.threads import in_thread
 from turnout.deploy.versions import Versions
@@ -249,6 +250,9 @@ class Controller:
             self._fail("; ".join(v.reason for m in models.values() for v in m.versions.values()) or "nothing to serve")
             return
         self._announced = True
+        for name, managed in models.items():
+            for label, version in waiting_labels(managed).items():
+                logger.warning("%s: the label %s is for version %s, which is not loaded", name, label, version)
         self._send_status()
         self._announce(self.spec, served)
 

@@ -29,12 +29,29 @@ class SpecFile(NamedTuple):
 
 
 def read_spec(path: Path) -> SpecFile:
-    """The file's meaning; relative paths in it count from its own directory. Raises InvalidInput, naming the key."""
+    """The file's meaning; relative paths in it count from its own directory.
+
+    Raises InvalidInput, naming the file and the key.
+    """
     try:
         content = path.read_bytes()
     except OSError as problem:
         raise InvalidInput(f"{path} cannot be read ({problem.strerror})", field="spec", example=_EXAMPLE) from None
-    found = _mapping(read_yaml(content, path.name), "", _SECTIONS)
+    said = read_yaml(content, path.name)
+    try:
+        return _meaning(said, path)
+    except InvalidInput as problem:
+        raise InvalidInput(
+            problem.reason,
+            field=f"{path.name}: {problem.field}",
+            expected=problem.expected,
+            got=problem.got,
+            example=problem.example,
+        ) from None
+
+
+def _meaning(said: object, path: Path) -> SpecFile:
+    found = _mapping(said, "", _SECTIONS)
     models = found.get("models")
     if not isinstance(models, list) or not models:
         raise InvalidInput("at least one model is needed", field="models", expected="a list", example=_EXAMPLE)

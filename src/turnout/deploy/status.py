@@ -25,6 +25,11 @@ def status_of(
     return {"models": models}
 
 
+def waiting_labels(managed: Managed) -> dict[str, str]:
+    """The labels that lead nowhere yet, because the versions that they mean are not loaded."""
+    return {label: version for label, version in managed.labels.items() if label not in managed.routing.labels}
+
+
 def _model(managed: Managed, workers: Workers, watch: Watch | None) -> dict[str, Any]:
     default = managed.versions.get(managed.routing.default)
     found: dict[str, Any] = {
@@ -36,6 +41,7 @@ def _model(managed: Managed, workers: Workers, watch: Watch | None) -> dict[str,
             for label, uid in managed.routing.labels.items()
             if uid in managed.versions
         },
+        "waiting_labels": waiting_labels(managed),
         "versions": [_version(version, workers) for version in by_age(managed)],
         "unloaded": dict(managed.gone),
         "problem": "",

@@ -11,7 +11,7 @@ from importlib import import_module
 import turnout
 from turnout.core.errors import Failure
 from turnout.entrypoints import artifacts, control, environments
-from turnout.entrypoints.words import model_words, number, package_words, seconds, source_words, whole
+from turnout.entrypoints.words import Words, model_words, number, package_words, seconds, source_words, whole
 
 _EPILOG = """\
 examples:
@@ -37,8 +37,7 @@ _ACTS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0 done, 1 it failed, 2 the words were wrong."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     if arguments.verb == "serve" and not arguments.models and not arguments.spec:
         arguments.parser.error("the following arguments are required: [NAME=]MODEL")
     module, _, act = _ACTS[arguments.verb].partition(":")
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Words(
         prog="turnout",
         description="Serves machine-learning models, or predicts with one.",
         epilog=_EPILOG,

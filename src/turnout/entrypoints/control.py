@@ -18,6 +18,7 @@ VERBS = ("status", "versions", "load", "unload", "label", "apply")
 def words(verbs: Any) -> None:
     """Adds the verbs."""
     status = _verb(verbs, "status", "what a running server serves, and why something is not served")
+    status.add_argument("model", metavar="NAME", nargs="?", default="", help="of this model alone")
     status.add_argument("--json", action="store_true", help="print JSON instead of a table")
     versions = _verb(verbs, "versions", "the versions of one model")
     versions.add_argument("model", metavar="NAME", help="the model's name")
@@ -38,14 +39,14 @@ def run(arguments: argparse.Namespace) -> int:
     verb = arguments.verb
     if verb in {"status", "versions"}:
         answer = ask(arguments.port, {"do": "status"})
-        models = answer["models"]
-        if verb == "versions":
-            models = [model for model in models if model["name"] == arguments.model]
-            if not models:
-                served = ", ".join(model["name"] for model in answer["models"])
+        if arguments.model:
+            known = answer["models"]
+            answer["models"] = [model for model in known if model["name"] == arguments.model]
+            if not answer["models"]:
+                served = ", ".join(model["name"] for model in known)
                 print(f"turnout: there is no model {arguments.model!r}; there is {served}", file=sys.stderr)
                 return 1
-        print(json.dumps(answer, indent=2) if getattr(arguments, "json", False) else table(models))
+        print(json.dumps(answer, indent=2) if getattr(arguments, "json", False) else table(answer["models"]))
         return 0
     print(_told(verb, ask(arguments.port, _question(verb, arguments))))
     return 0
@@ -109,6 +110,8 @@ def table(models: list[dict[str, Any]]) -> str:
         if model["problem"] and model["versions"]:
             away = watch.get("unreachable_seconds", 0.0)
             lines.append(f"{model['name']}: its source has not answered for {away:.0f} s: {model['problem']}")
+        for label, version in model.get("waiting_labels", {}).items():
+            lines.append(f"{model['name']}: the label {label} is for version {version}, which is not loaded")
         if watch.get("pending"):
             lines.append(f"{model['name']}: planned: {', '.join(watch['pending'])}; `turnout apply {model['name']}`")
     return "\n".join(lines)

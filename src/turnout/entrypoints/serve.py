@@ -58,10 +58,23 @@ def served_of(arguments: argparse.Namespace) -> tuple[ServeSpec, Supply]:
             field="--spec",
             got=" ".join(arguments.models),
         )
+    _check_only_doors(arguments)
     from turnout.deploy.spec_file import read_spec  # brings YAML, which no word needs
 
     read = read_spec(Path(arguments.spec))
     return replace(read.spec, **_doors(arguments)), Supply(read.sources, read.environments)
+
+
+def _check_only_doors(arguments: argparse.Namespace) -> None:
+    """Raises InvalidInput for an option that would be without effect, because the spec file says everything else."""
+    counted = {"verb", "spec", "models", "host", "port", "grpc_port"}
+    for name, value in vars(arguments).items():
+        if name not in counted and value != arguments.parser.get_default(name):
+            raise InvalidInput(
+                "with --spec, the file says this",
+                field="--" + name.replace("_", "-"),
+                expected="of the options only --host, --port and --grpc-port",
+            )
 
 
 def _doors(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -7,8 +7,24 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
+
+
+class Words(argparse.ArgumentParser):
+    """The words of a command, a verb or an act. What one of them does not know, it refuses itself."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Leaves nothing unknown: ends with the usage of what was meant, and the option that may have been."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = re.findall(r"--[a-z-]+", self.format_help())
+            meant = get_close_matches(unknown[0].partition("=")[0], options, n=1)
+            hint = f" (did you mean {meant[0]}?)" if meant else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
