@@ -53,7 +53,7 @@ def test_a_model_is_compiled_with_real_rows_and_served(folder, capsys):
     assert "label: the same in all of" in said
     assert "not adopted: onnx-int8" in said
     assert "x: infinite values: refused, as by the original" in said
-    assert f"written to {out}; serve it with: turnout serve {out}" in said
+    assert f"written to {out}; serve it with: turnout serve forest={out}" in said
     figures = json.loads(report.read_text())
     assert figures["adopted"]
     assert figures["rows"]["recorded"] == 8

@@ -81,6 +81,7 @@ MODEL = "models: [{name: a, artifact: a.onnx%s}]"
         (MODEL % "" + "\nserver: {models: []}", r"server\.models: unknown"),
         (MODEL % "" + "\nsources: {allowed_hosts: one}", r"sources\.allowed_hosts: .*expected a list of texts"),
         (MODEL % "" + "\nenvironments: {offline: maybe}", r"environments\.offline: .*expected true or false"),
+        (MODEL % "" + "\nenvironments: {index_urls: [packages]}", r"index_urls: not the address of .*; got 'packages'"),
         ("models: [", "turnout.yaml:1: not YAML"),
     ],
 )

@@ -47,8 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(line)
     if arguments.report:
         write_json(report.figures(outcome), arguments.report, "--report")
-    if outcome.adopted:
-        print(f"written to {target}; serve it with: turnout serve {target}")
+    if outcome.compiled:  # where the original answers too, it has to be loaded as it was here
+        trust = " --trust-pickle" if arguments.trust_pickle and outcome.compiled.needs_original else ""
+        print(f"written to {target}; serve it with: turnout serve {artifact.name}={target}{trust}")
     return 0 if outcome.adopted else 1
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from turnout.core.errors import InvalidInput
+
 #: Told one line at a time while an environment is built.
 Tell = Callable[[str], None]
 
@@ -48,6 +50,12 @@ class IndexPolicy:
     offline: bool = False
     source_builds: bool = False
     require_hashes: bool = False
+
+    def __post_init__(self) -> None:
+        if wrong := next((url for url in self.index_urls if "://" not in url), None):
+            raise InvalidInput(
+                "not the address of a package index", field="index_urls", expected="https://HOST/PATH", got=repr(wrong)
+            )
 
     @property
     def host(self) -> bool:
