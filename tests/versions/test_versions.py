@@ -149,6 +149,10 @@ def test_the_repository_api_as_its_clients_use_it(tmp_path: Path) -> None:
         assert server.is_ready(), "what was unloaded on purpose is not missing"
         with pytest.raises(tritonclient.http.InferenceServerException, match="failed to load 'x'"):
             http.load_model("x")
+        for name in ("m", "evil"):
+            body = {"parameters": {"artifact": "os:system"}}
+            refused = server.request("POST", f"/v2/repository/models/{name}/load", body)
+            assert (refused.status, "parameters.artifact" in refused.json()["error"]) == (400, True)
         grpc.load_model("m")
         assert grpc.is_model_ready("m")
         assert answer(server) == 1

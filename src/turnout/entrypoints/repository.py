@@ -67,7 +67,7 @@ class Repository:
         return _respond([_without_empty(entry) for entry in await self._entries(only_ready=wanted)])
 
     async def load(self, http: HttpRequest, serving: Serving, name: str, version: str) -> HttpResponse:
-        """Loads what the model's artifact holds now; `{"parameters": {"artifact": ..., "version": ...}}` says more."""
+        """Loads what the model's artifact holds now; `{"parameters": {"version": ...}}` serves one version more."""
         await self._change("load", name, _object(http.body).get("parameters"))
         return _respond({})
 
@@ -106,12 +106,13 @@ class Repository:
         if not isinstance(parameters, dict):
             raise InvalidInput("must be an object", field="parameters", got=json.dumps(parameters)[:60])
         # unload_dependents: there are no ensembles here whose parts could be unloaded
-        allowed = {"artifact", "version"} if what == "load" else {"version", "unload_dependents"}
+        # Never an artifact: to name what is loaded is to choose what code runs here, and callers are not asked who they are.
+        allowed = {"version"} if what == "load" else {"version", "unload_dependents"}
         if unknown := sorted(set(parameters) - allowed):
             raise InvalidInput(
                 "not offered here", field=f"parameters.{unknown[0]}", expected=" or ".join(sorted(allowed))
             )
-        said = {key: _word(key, parameters[key]) for key in ("artifact", "version") if parameters.get(key) is not None}
+        said = {key: _word(key, parameters[key]) for key in ("version",) if parameters.get(key) is not None}
         await self._ask({"do": what, "model": name, **said})
 
     async def _ask(self, question: Message) -> Any:
