@@ -102,7 +102,8 @@ def table(models: list[dict[str, Any]]) -> str:
                 )
             )
         if not model["versions"]:
-            rows.append((model["name"], "", "NOT SERVED", "", "", "", "", "", model["problem"]))
+            gone = "; ".join(f"{version}: {receipt}" for version, receipt in model.get("unloaded", {}).items())
+            rows.append((model["name"], "", "NOT SERVED", "", "", "", "", "", model["problem"] or gone))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = [_line(row, widths) for row in rows]
     for model in models:

@@ -106,7 +106,7 @@ class Repository:
         if not isinstance(parameters, dict):
             raise InvalidInput("must be an object", field="parameters", got=json.dumps(parameters)[:60])
         # unload_dependents: there are no ensembles here whose parts could be unloaded
-        # Never an artifact: to name what is loaded is to choose what code runs here, and callers are not asked who they are.
+        # Never an artifact: to name what is loaded is to choose what code runs here, and a caller may be anybody.
         allowed = {"version"} if what == "load" else {"version", "unload_dependents"}
         if unknown := sorted(set(parameters) - allowed):
             raise InvalidInput(
