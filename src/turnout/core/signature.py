@@ -146,6 +146,19 @@ class Signature:
         sizes = {spec.shape[0] for spec in self.inputs if spec.shape and spec.shape[0] != -1}
         return max(sizes) if self.batched and sizes else None
 
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of one row of all inputs whose other axes are fixed; 0 where an input is BYTES."""
+        total = 0
+        for spec in self.inputs:
+            if spec.datatype == "BYTES":
+                return 0
+            size = spec.dtype.itemsize
+            for dimension in spec.shape[1:]:
+                size *= dimension
+            total += size
+        return total
+
     def input(self, name: str) -> TensorSpec | None:
         """The input of that name, if there is one."""
         return self._by_name.get(name)

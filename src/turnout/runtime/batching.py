@@ -54,7 +54,7 @@ class Batching:
         self._max_rows = policy.max_rows if signature.batched else 1
         # Where all dimensions but the row are fixed, every two requests fit together and need no key.
         self._uniform = all(-1 not in spec.shape[1:] and not spec.optional for spec in signature.inputs)
-        self._row_bytes = row_bytes(signature) if self._uniform else 0
+        self._row_bytes = signature.row_bytes if self._uniform else 0
 
     def __repr__(self) -> str:
         return f"Batching({self.name}@{self.version}, {len(self.places)} places, {self.waiting.rows} rows waiting)"
@@ -332,16 +332,3 @@ class Batching:
 
     def _row_limit(self) -> int:
         return self.cost.rows_within(self.policy.max_seconds, self._max_rows)
-
-
-def row_bytes(signature: Signature) -> int:
-    """The bytes of one row of all inputs; 0 where that is not fixed (BYTES)."""
-    total = 0
-    for spec in signature.inputs:
-        if spec.datatype == "BYTES":
-            return 0
-        size = spec.dtype.itemsize
-        for dimension in spec.shape[1:]:
-            size *= dimension
-        total += size
-    return total
