@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import statistics
 import time
@@ -45,6 +46,8 @@ async def open_loop(server: Server, rate: float, seconds: float, connections: in
         writers.append(pair[1])
         idle.put_nowait(pair)
     loop = asyncio.get_running_loop()
+    gc.collect()
+    gc.freeze()  # a collection of all that a long run of tests has left would hold up this client, not the server
 
     async def one(due: float) -> None:
         reader, writer = await idle.get()
@@ -76,6 +79,7 @@ async def open_loop(server: Server, rate: float, seconds: float, connections: in
             await asyncio.sleep(wait)
         tasks.append(asyncio.ensure_future(one(due)))
     await asyncio.gather(*tasks)
+    gc.unfreeze()
     for writer in writers:
         writer.close()
     return tally

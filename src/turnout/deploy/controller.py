@@ -64,7 +64,8 @@ class Controller:
         try:
             self.routers = self.versions.routers = Routers(self.spec, self)
             self.spec = self.routers.spec
-            self.routers.expect([model.name for model in self.spec.models])
+            self.versions.asked = [model.name for model in self.spec.models]
+            self.routers.expect(self.versions.asked)
             finding = asyncio.ensure_future(self._find_all())
             self.routers.start()
             admin = await self.administration.listen(self.spec.port)

@@ -39,6 +39,8 @@ class Versions:
 
     def __init__(self, supply: Supply, workers: Workers, listener: Listener) -> None:
         self.models: dict[str, Managed] = {}
+        #: All that was asked for, in that order, whether it was found yet or not.
+        self.asked: list[str] = []
         self.workers = workers
         self.routers: Routers | None = None
         self._supply = supply
@@ -55,6 +57,8 @@ class Versions:
         if managed is None:
             managed = self.models[spec.name] = Managed(spec, labels=dict(spec.labels))
         managed.spec, managed.found, managed.removed = spec, found, False
+        if spec.name not in self.asked:
+            self.asked.append(spec.name)
         self._expect()
         if again:
             self._try_again(managed)
@@ -247,7 +251,8 @@ class Versions:
 
     def _expect(self) -> None:
         if self.routers is not None:
-            self.routers.expect([name for name, managed in self.models.items() if not managed.removed])
+            gone = {name for name, managed in self.models.items() if managed.removed}
+            self.routers.expect([name for name in self.asked if name not in gone])
 
     def _progress(self, version: Version, text: str) -> None:
         if version.phase is Phase.PREPARING:
