@@ -64,11 +64,11 @@ def test_a_model_is_compiled_with_real_rows_and_served(folder, capsys):
         assert answer.status == 200, answer.body
         label = answer.json()["outputs"][0]["data"]
         assert label == FOREST.predict(X[:2]).tolist()
-        variant = answer.json()["parameters"]["variant"]
-        assert variant.startswith("onnx")
-        assert answer.headers["x-turnout-variant"] == variant
+        twin = answer.json()["parameters"]["twin"]
+        assert twin.startswith("onnx")
+        assert answer.headers["x-twin"] == twin
         plain = server.request("POST", "/predict/forest", X[:2].tolist())
-        assert plain.headers["x-turnout-variant"].startswith("onnx")
+        assert plain.headers["x-twin"].startswith("onnx")
         refused = server.request(
             "POST", "/v2/models/forest/infer", {"inputs": [{**body["inputs"][0], "data": [1e39] * 6}]}
         )
@@ -80,7 +80,7 @@ def test_a_model_that_does_not_choose_says_nothing(folder):
     with serving(f"forest={folder / 'forest.joblib'}", "--trust-pickle", "--access-log", "off") as server:
         answer = server.request("POST", "/predict/forest", X[:2].tolist())
         assert answer.status == 200
-        assert "x-turnout-variant" not in answer.headers
+        assert "x-twin" not in answer.headers
 
 
 def test_what_is_not_adopted_ends_with_one(folder, capsys, tmp_path):

@@ -205,13 +205,13 @@ def test_the_batch_says_who_answered(forest):
     _, target, _ = forest
     model = formats.load(target, TRUSTED)
     outcome = predict_batch(model, {"x": X[:4]}, [1, 3], [np.inf, np.inf])
-    assert outcome.variant == "onnx"
+    assert outcome.twin == "onnx"
     assert model.variants == ("onnx",)
     odd = np.where(np.arange(4)[:, None] == 0, np.inf, X[:4])
     outcome = predict_batch(model, {"x": odd}, [1, 3], [np.inf, np.inf])
     assert isinstance(outcome.failures[0], InvalidInput)
     assert outcome.failures[1] is None
-    assert outcome.variant == "onnx"
+    assert outcome.twin == "onnx"
 
 
 def test_a_pickle_is_not_opened_where_the_twin_always_answers(forest):

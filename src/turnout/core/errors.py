@@ -93,6 +93,35 @@ class VersionNotFound(ModelNotFound):
     """The model is served, but not in that version."""
 
 
+class PermissionDenied(Failure):
+    """The caller may not do this here; the text says who may."""
+
+    code = Code.PERMISSION_DENIED
+    fault = Fault.CALLER
+
+
+class Conflict(Failure):
+    """What was asked for starts from a state that somebody has changed in the meantime; the text says what changed."""
+
+    code = Code.ALREADY_EXISTS
+    fault = Fault.CALLER
+
+
+class RateLimited(Failure):
+    """The caller has used up what it may ask for in this time; others are served."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    fault = Fault.CALLER
+    retryable = True
+
+
+class CircuitOpen(Failure):
+    """Refused before any work: the version has failed so often that it is left alone for a while."""
+
+    code = Code.UNAVAILABLE
+    retryable = True
+
+
 class Unsupported(Failure):
     """A part of a protocol that this server does not offer."""
 

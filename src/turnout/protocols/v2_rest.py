@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from turnout.core.errors import Failure, InvalidInput, Unsupported
-from turnout.core.messages import NO_PARAMETERS, VARIANT, Context, InferRequest, InferResponse, Parameters
+from turnout.core.messages import NO_PARAMETERS, TWIN, Context, InferRequest, InferResponse, Parameters
 from turnout.core.servable import ServedModel
 from turnout.core.signature import Signature
 from turnout.core.tensors import Array, dtype_name
@@ -134,9 +134,9 @@ def _encode_usual(id: str | None, response: InferResponse) -> bytes | None:
     """The answer that most callers get: all outputs, numbers, as JSON. None where an output is something else."""
     parts = [_prefix(response.model, response.version)]
     if response.parameters:
-        if len(response.parameters) > 1 or VARIANT not in response.parameters:
+        if len(response.parameters) > 1 or TWIN not in response.parameters:
             return None
-        parts.append(_variant(str(response.parameters[VARIANT])))
+        parts.append(_twin(str(response.parameters[TWIN])))
     if id is not None:
         parts.append(b'"id":%b,"outputs":[' % orjson.dumps(id))
     else:
@@ -235,8 +235,8 @@ _DATA = b'"data":'
 
 
 @lru_cache(maxsize=256)
-def _variant(name: str) -> bytes:
-    return b'"parameters":{"variant":' + orjson.dumps(name) + b"},"
+def _twin(name: str) -> bytes:
+    return b'"parameters":{"twin":' + orjson.dumps(name) + b"},"
 
 
 @lru_cache(maxsize=4096)

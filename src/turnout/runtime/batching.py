@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from turnout.core.errors import DeadlineExceeded, Failure, ModelFailed, NotReady, QueueFull, WorkerDied
-from turnout.core.messages import VARIANT, InferRequest, InferResponse, answered_by
+from turnout.core.messages import TWIN, InferRequest, InferResponse, answered_by
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors, byte_size, join_rows, slice_rows
 from turnout.runtime.batch import CAUTION, Batch, Cost, Item, Key, is_hung, is_overdue
@@ -89,11 +89,11 @@ class Batching:
                 self.waiting.forget(item)
             raise
         seconds = sum([answer.predict_seconds for answer in answers])
-        variants = dict.fromkeys([str(a.parameters[VARIANT]) for a in answers if VARIANT in a.parameters])
+        twins = dict.fromkeys([str(a.parameters[TWIN]) for a in answers if TWIN in a.parameters])
         return answers[0]._replace(
             outputs=join_rows([a.outputs for a in answers]),
             predict_seconds=seconds,
-            parameters=answered_by("+".join(variants)),
+            parameters=answered_by("+".join(twins)),
         )
 
     def refuse_now(self, deadline: float = math.inf, rows: int = 1) -> Failure | None:
@@ -241,7 +241,7 @@ class Batching:
             outcome.seconds,
         )
         outputs = outcome.outputs
-        parameters = answered_by(outcome.variant)
+        parameters = answered_by(outcome.twin)
         alone = len(items) == 1 or not self.signature.batched
         at = 0
         for item in items:

@@ -1,6 +1,6 @@
 """One batch, or its outcome, as bytes between a router and a worker. Fixed binary headers, never a pickle.
 
-    head | item rows, u32 each | item deadlines, f64 each | tensor table | JSON note | variant | tensors, each at 64
+    head | item rows, u32 each | item deadlines, f64 each | tensor table | JSON note | twin | tensors, each at 64
 
 Both sides know the signature, so a tensor is named by its place in it. All numbers are little-endian.
 Decoding trusts nothing: a frame that does not add up raises `BrokenFrame`.
@@ -22,7 +22,7 @@ MAGIC = 0x54524E31
 ALIGN = 64
 _HEAD = struct.Struct(
     "<IIIIIIQdQ"
-)  # magic, items, deadlines, tensors, note bytes, variant bytes, batch number, seconds, frame bytes
+)  # magic, items, deadlines, tensors, note bytes, twin bytes, batch number, seconds, frame bytes
 _TENSOR = struct.Struct("<HBBIQQ")  # place in the signature, data type, dimensions, 0, offset, bytes
 _DTYPE_NAMES = tuple(DTYPES)
 _DTYPE_CODES = {name: code for code, name in enumerate(_DTYPE_NAMES)}
@@ -44,7 +44,7 @@ class Piece(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One decoded frame. `tensors` are views into the buffer it was decoded from; `variant` says what answered."""
+    """One decoded frame. `tensors` are views into the buffer it was decoded from; `twin` says what answered."""
 
     number: int
     seconds: float
@@ -52,7 +52,7 @@ class Frame(NamedTuple):
     deadlines: Sequence[float]
     tensors: Mapping[int, Array]
     note: Any
-    variant: str = ""
+    twin: str = ""
 
 
 def piece(place: int, whole: Array) -> Piece:
@@ -76,13 +76,13 @@ def encode(
     deadlines: Sequence[float],
     pieces: Sequence[Piece],
     note: Any = None,
-    variant: str = "",
+    twin: str = "",
 ) -> list[bytes | memoryview]:
     """The frame as parts to be written one after another."""
     note_bytes = b"" if note is None else json.dumps(note).encode()
-    variant_bytes = variant.encode()
+    twin_bytes = twin.encode()
     table_bytes = sum([_TENSOR.size + 8 * len(p.shape) for p in pieces])
-    at = HEAD_BYTES + 4 * len(rows) + 8 * len(deadlines) + table_bytes + len(note_bytes) + len(variant_bytes)
+    at = HEAD_BYTES + 4 * len(rows) + 8 * len(deadlines) + table_bytes + len(note_bytes) + len(twin_bytes)
     table: list[bytes] = []
     body: list[bytes | memoryview] = []
     for p in pieces:
@@ -98,13 +98,13 @@ def encode(
     head = b"".join(
         (
             _HEAD.pack(
-                MAGIC, len(rows), len(deadlines), len(pieces), len(note_bytes), len(variant_bytes), number, seconds, at
+                MAGIC, len(rows), len(deadlines), len(pieces), len(note_bytes), len(twin_bytes), number, seconds, at
             ),
             array("I", rows).tobytes(),
             array("d", deadlines).tobytes(),
             *table,
             note_bytes,
-            variant_bytes,
+            twin_bytes,
         )
     )
     return [head, *body]
@@ -121,7 +121,7 @@ def frame_bytes(head: Any) -> int:
 def decode(buffer: Any) -> Frame:
     """The frame at the start of a buffer; tensors are views into it. Raises BrokenFrame."""
     try:
-        magic, items, timed, tensors, note_size, variant_size, number, seconds, total = _HEAD.unpack_from(buffer)
+        magic, items, timed, tensors, note_size, twin_size, number, seconds, total = _HEAD.unpack_from(buffer)
         if magic != MAGIC or total > len(buffer):
             raise BrokenFrame("not a whole frame")
         at = HEAD_BYTES
@@ -143,10 +143,10 @@ def decode(buffer: Any) -> Frame:
             found[place] = _tensor(_DTYPE_NAMES[code], shape, view[offset : offset + size])
         note = json.loads(bytes(view[at : at + note_size])) if note_size else None
         at += note_size
-        variant = str(view[at : at + variant_size], "utf-8") if variant_size else ""
+        twin = str(view[at : at + twin_size], "utf-8") if twin_size else ""
     except (struct.error, ValueError, IndexError, TypeError, OverflowError, RecursionError) as problem:
         raise BrokenFrame(str(problem)) from None
-    return Frame(number, seconds, rows, deadlines, found, note, variant)
+    return Frame(number, seconds, rows, deadlines, found, note, twin)
 
 
 def _tensor(datatype: str, shape: Sequence[int], data: memoryview) -> Array:

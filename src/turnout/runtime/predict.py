@@ -21,7 +21,7 @@ from turnout.core.tensors import Array, Tensors, canonical, join_rows, slice_row
 class Outcome(NamedTuple):
     """What came of a batch: one failure or None per item, and the outputs of those without one, in order.
 
-    `details` holds the traceback behind a model's failure, for the log and never for the wire. `variant` names what
+    `details` holds the traceback behind a model's failure, for the log and never for the wire. `twin` names what
     answered, where the model chooses; several names are joined by "+".
     """
 
@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
     failures: Sequence[Failure | None]
     seconds: float
     details: Sequence[str] = ()
-    variant: str = ""
+    twin: str = ""
 
 
 class _Naming:
@@ -75,8 +75,8 @@ def predict_batch(model: Model, inputs: Tensors, rows: Sequence[int], deadlines:
     else:
         done = _guarded(model, inputs, 1, alive, failures, details) if alive else []
     outputs = join_rows(done) if done else {}
-    variant = "+".join(naming.names) if naming is not None else ""
-    return Outcome(outputs, failures, perf_counter() - started, details, variant)
+    twin = "+".join(naming.names) if naming is not None else ""
+    return Outcome(outputs, failures, perf_counter() - started, details, twin)
 
 
 def _spans(rows: Sequence[int]) -> list[tuple[int, int]]:

@@ -167,11 +167,11 @@ class Replica:
             if not 0.0 <= frame.seconds < 1e9:
                 raise frames.BrokenFrame("a batch cannot take that long")
             if frame.note is None:
-                return Outcome(outputs, (), frame.seconds, (), frame.variant)
+                return Outcome(outputs, (), frame.seconds, (), frame.twin)
             failures: list[Failure | None] = [None] * len(frame.rows)
             for i, found in frame.note["failures"].items():
                 failures[int(i)] = _failure(found)
-            return Outcome(outputs, failures, frame.seconds, frame.note["details"], frame.variant)
+            return Outcome(outputs, failures, frame.seconds, frame.note["details"], frame.twin)
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as problem:
             raise frames.BrokenFrame(str(problem)) from None
 

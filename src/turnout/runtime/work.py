@@ -96,7 +96,7 @@ class WorkLoop:
         pieces = [frames.piece(self._places[name], array) for name, array in outcome.outputs.items()]
         note = outcome_note(outcome)
         statuses = [0 if failure is None else 1 for failure in outcome.failures]
-        return frames.encode(frame.number, outcome.seconds, statuses, (), pieces, note, outcome.variant)
+        return frames.encode(frame.number, outcome.seconds, statuses, (), pieces, note, outcome.twin)
 
 
 def outcome_note(outcome: Outcome) -> Any:

@@ -9,13 +9,13 @@ from time import monotonic
 from typing import Any, Protocol
 
 from turnout.core.errors import Cancelled, Code, DeadlineExceeded, Failure, QueueFull
-from turnout.core.messages import VARIANT, Context, InferRequest, InferResponse
+from turnout.core.messages import TWIN, Context, InferRequest, InferResponse
 from turnout.core.servable import Servable, ServedModel
 from turnout.entrypoints.call import Driven
 from turnout.entrypoints.http.compression import inflate
 from turnout.entrypoints.http.head import Head
 from turnout.entrypoints.http.parking import PARKED_SECONDS
-from turnout.entrypoints.http.responses import VARIANT_FIELD, Parts, encode_any, encode_plain, refusal, with_retry_after
+from turnout.entrypoints.http.responses import TWIN_FIELD, Parts, encode_any, encode_plain, refusal, with_retry_after
 from turnout.entrypoints.http.state import DoorState
 from turnout.entrypoints.pace import BUSY
 from turnout.monitoring.record import RequestRecord
@@ -128,8 +128,8 @@ class Exchange(Driven):
         head = self.head
         try:
             answer = head.codec.encode(self.http, self.request, response)  # type: ignore[union-attr, arg-type]  # set by answer
-            if response.parameters and (variant := response.parameters.get(VARIANT)):
-                answer = answer._replace(headers=(*answer.headers, (VARIANT_FIELD, str(variant))))
+            if response.parameters and (variant := response.parameters.get(TWIN)):
+                answer = answer._replace(headers=(*answer.headers, (TWIN_FIELD, str(variant))))
             self._send(answer)
         except Exception as failed:  # noqa: BLE001  the boundary: whatever a codec raises becomes an answer
             self._fail(failed)

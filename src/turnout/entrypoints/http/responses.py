@@ -16,7 +16,7 @@ from turnout.protocols.http import JSON, HttpResponse
 JOINED_BYTES = 64 * 1024
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 #: The response field that names which of several equal models has answered.
-VARIANT_FIELD = "X-Turnout-Variant"
+TWIN_FIELD = "X-Twin"
 _starts: dict[tuple[int, str], bytes] = {}
 _STARTS_KEPT = 512
 
@@ -51,7 +51,7 @@ def _start(status: int, content_type: str) -> bytes:
 
 
 def encode_plain(answer: HttpResponse, tail: bytes, most: int) -> bytes | None:
-    """The usual response in one piece: a body up to `most` bytes, no field of its own but the variant's. Else None.
+    """The usual response in one piece: a body up to `most` bytes, no field of its own but the twin's. Else None.
 
     `tail` ends the head: the date line and the empty line.
     """
@@ -59,18 +59,18 @@ def encode_plain(answer: HttpResponse, tail: bytes, most: int) -> bytes | None:
     if type(body) is not bytes or len(body) > most:
         return None
     if answer.headers:
-        if len(answer.headers) > 1 or answer.headers[0][0] != VARIANT_FIELD:
+        if len(answer.headers) > 1 or answer.headers[0][0] != TWIN_FIELD:
             return None
-        tail = _variant_field(answer.headers[0][1]) + tail
+        tail = _twin_field(answer.headers[0][1]) + tail
     start = _starts.get((answer.status, answer.content_type)) or _start(answer.status, answer.content_type)
     return b"%b%d%b%b" % (start, len(body), tail, body)
 
 
 @lru_cache(maxsize=256)
-def _variant_field(variant: str) -> bytes:
-    if not variant.isprintable():
-        raise ValueError("a variant's name has a control character")
-    return f"\r\nX-Turnout-Variant: {variant}".encode("latin-1")
+def _twin_field(twin: str) -> bytes:
+    if not twin.isprintable():
+        raise ValueError("a twin's name has a control character")
+    return f"\r\nX-Twin: {twin}".encode("latin-1")
 
 
 def encode_any(
