@@ -24,7 +24,7 @@ def answered_by(twin: str) -> Parameters:
 
 
 class Attributes(Protocol):
-    """What a door knows of a request beside its message; None where there is no such thing; header names in lower case."""
+    """What a door knows of a request beside its message; None where that is not there. Header names in lower case."""
 
     def header(self, name: str) -> str | None: ...
     def cookie(self, name: str) -> str | None: ...
