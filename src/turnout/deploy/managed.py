@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from turnout.deploy.plan import Have, Phase, Routing, Wanted
+from turnout.deploy.plan import Guide, Have, Phase, Routing, Wanted, guided, route
 from turnout.deploy.policy import age
 from turnout.deploy.spec import ModelSpec
 from turnout.deploy.supply import Found
@@ -40,8 +41,9 @@ class Version:
 
 @dataclass(eq=False)
 class Managed:
-    """One model: what the user said, what was found, and what is made of it.
+    """One model or endpoint: what the user said, what was found, and what is made of it.
 
+    variants: of an endpoint, how each of its versions runs. guide: of an endpoint, how its requests should be guided.
     gone: what versions that are unloaded gave back. busy, again: its actions are under way, and were asked for once
     more meanwhile. tries: how often in a row its place could not be asked for a version's files.
     """
@@ -51,6 +53,8 @@ class Managed:
     versions: dict[str, Version] = field(default_factory=dict)
     routing: Routing = field(default_factory=Routing)
     labels: dict[str, str] = field(default_factory=dict)
+    variants: Mapping[str, ModelSpec] = field(default_factory=dict)
+    guide: Guide | None = None
     generations: dict[str, int] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
     removed: bool = False
@@ -62,6 +66,15 @@ class Managed:
     def wanted(self) -> list[Wanted]:
         """As the plan sees it."""
         return [] if self.removed else [Wanted(found.version, found.key) for found in self.found]
+
+    def spec_of(self, version: str) -> ModelSpec:
+        """How one version runs."""
+        return self.variants.get(version, self.spec)
+
+    def route(self) -> Routing:
+        """What callers should see of it now."""
+        have = [version.have for version in self.versions.values()]
+        return guided(route(self.wanted, have, self.labels, self.routing), self.guide, self.routing.guide)
 
     @property
     def settled(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from turnout.deploy.policy import age
 
@@ -78,12 +79,41 @@ class Manner:
 
 
 @dataclass(frozen=True, slots=True)
+class Guide:
+    """How an endpoint's requests are guided. endpoint: its spec, as JSON values.
+
+    revision: the number of the state that it belongs to. allocation: which buckets of routing units go where, as
+    JSON values. needs: the versions that have to be ready before it may be in force.
+    """
+
+    endpoint: Mapping[str, Any]
+    revision: int
+    allocation: Any
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
-    """What callers see of a model: by version and by label, and what answers where none is named. Values are uids."""
+    """What callers see of a model: by version and by label, and what answers where none is named. Values are uids.
+
+    guide: for an endpoint, how its requests are guided; None where the default version answers them all.
+    """
 
     default: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    guide: Guide | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Routing:
+        """From the form of `to_json`."""
+        guide = found["guide"]
+        kept = Guide(**{**guide, "needs": tuple(guide["needs"])}) if guide else None
+        return cls(found["default"], found["versions"], found["labels"], kept)
 
 
 def plan(wanted: Sequence[Wanted], have: Sequence[Have], manner: Manner) -> list[Action]:
@@ -131,6 +161,19 @@ def route(wanted: Sequence[Wanted], have: Sequence[Have], labels: Mapping[str, s
     kept = {label: uid for label, uid in now.labels.items() if label in labels and uid in uids}
     moved = {label: versions[version] for label, version in labels.items() if version in versions}
     return Routing(default, versions, kept | moved)
+
+
+def guided(routing: Routing, wanted: Guide | None, now: Guide | None) -> Routing:
+    """The routing of an endpoint: the guide that is wanted is in force as soon as all that it needs can be called.
+
+    Until then the one before it is, as long as what that one needs is there; with neither, whatever is ready answers.
+    """
+    if not routing.versions:
+        return routing
+    for guide in (wanted, now):
+        if guide is not None and all(name in routing.versions for name in guide.needs):
+            return replace(routing, guide=guide)
+    return replace(routing, guide=now or wanted)
 
 
 def _is(one: Have, phase: Phase) -> bool:

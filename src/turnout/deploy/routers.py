@@ -165,15 +165,7 @@ class Routers:
     def _show(router: Router, model: str, routing: Routing) -> None:
         if router.listening:
             router.unseen += 1
-            router.send(
-                {
-                    "op": "show",
-                    "model": model,
-                    "default": routing.default,
-                    "versions": dict(routing.versions),
-                    "labels": dict(routing.labels),
-                }
-            )
+            router.send({"op": "show", "model": model, "routing": routing.to_json()})
 
     def link_one(self, router: Router, worker: Worker) -> None:
         """Gives one router a way to a worker."""

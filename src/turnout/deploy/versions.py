@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from turnout.core.errors import Failure, ModelNotFound
 from turnout.deploy.managed import Managed, Version
-from turnout.deploy.plan import Action, Keep, Load, Manner, Phase, Return, Unload, plan, route
+from turnout.deploy.plan import Action, Guide, Keep, Load, Manner, Phase, Return, Unload, plan
 from turnout.deploy.routers import Routers
 from turnout.deploy.spec import ModelSpec
 from turnout.deploy.supply import Found, Supply
@@ -64,6 +65,19 @@ class Versions:
             self._try_again(managed)
         self.reconcile(managed)
         return managed
+
+    def guide(self, variants: Mapping[str, ModelSpec], found: list[Found], guide: Guide, keep: int) -> Managed:
+        """Says what an endpoint should be: how each of its versions runs, what was found of them, how they are used.
+
+        keep: how many versions that nobody uses any more stay loaded for an instant return.
+        """
+        name = str(guide.endpoint["name"])
+        managed = self.models.get(name)
+        spec = ModelSpec(name, "", keep=keep)
+        if managed is None:
+            managed = self.models[name] = Managed(spec)
+        managed.variants, managed.guide = {**managed.variants, **variants}, guide
+        return self.manage(spec, found)
 
     def remove(self, name: str) -> Managed:
         """Nothing of a model is wanted any more; what is in flight is still answered."""
@@ -163,7 +177,7 @@ class Versions:
         version = Version(uid_of(name, found.version, generation), name, found, generation)
         managed.versions[version.uid] = version
         managed.gone.pop(found.version, None)
-        spec = managed.spec
+        spec = managed.spec_of(found.version)
 
         def tell(text: str) -> None:
             with contextlib.suppress(RuntimeError):  # the server has ended in the meantime
@@ -204,9 +218,10 @@ class Versions:
 
     def _try_later(self, managed: Managed) -> None:
         """A place that was down when its files were to be fetched is asked again, where somebody looks after it."""
-        if managed.spec.watch:
+        every = max([managed.spec.watch, *[spec.watch for spec in managed.variants.values()]])
+        if every:
             managed.tries += 1
-            self._loop.call_later(delay(managed.spec.watch, managed.tries), self._try_again, managed)
+            self._loop.call_later(delay(every, managed.tries), self._try_again, managed)
 
     def _try_again(self, managed: Managed) -> None:
         for version in [one for one in managed.versions.values() if one.phase is Phase.FAILED]:
@@ -243,8 +258,7 @@ class Versions:
             self.routers.unload(version.uid, drained)
 
     def _show(self, managed: Managed) -> None:
-        have = [version.have for version in managed.versions.values()]
-        routing = route(managed.wanted, have, managed.labels, managed.routing)
+        routing = managed.route()
         if routing != managed.routing and self.routers is not None:
             managed.routing = routing
             self.routers.show(managed.spec.name, routing)

@@ -150,8 +150,7 @@ class Router:
             case "gone":
                 self._disconnect(message["replica"])
             case "show":
-                routing = Routing(message["default"], message["versions"], message["labels"])
-                self.live.show(message["model"], routing)
+                self.live.show(message["model"], Routing.from_json(message["routing"]))
                 self._wire.send({"event": "shown"})
             case "expect":
                 self.live.expect(message["models"])
