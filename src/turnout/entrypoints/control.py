@@ -68,7 +68,7 @@ def ask(port: int, question: dict[str, Any]) -> Any:
     if found is None:
         raise NotReady(f"no server of yours runs on HTTP port {port}; --port names another")
     if "failed" in found:
-        from turnout.entrypoints.repository import failure_of
+        from turnout.entrypoints.questions import failure_of
 
         raise failure_of(found)
     return found["answer"]

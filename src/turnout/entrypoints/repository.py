@@ -5,21 +5,17 @@ The controller knows and acts; a router carries questions to it and answers back
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
-from itertools import count
 from typing import Any
 
-from turnout.core import errors
-from turnout.core.errors import Failure, InvalidInput, NotReady, Unsupported
+from turnout.core.errors import InvalidInput, Unsupported
 from turnout.core.servable import Serving
+from turnout.entrypoints.questions import Questions
 from turnout.protocols.grpc import GrpcMethod
 from turnout.protocols.grpc_messages import message_class, parse
 from turnout.protocols.http import JSON, HttpRequest, HttpResponse, Route
-from turnout.runtime.wire import Message, Wire
 
-_PATIENCE = 600.0
 _SERVICE = "/inference.GRPCInferenceService/"
 #: The states of the protocol; a version that is kept loaded answers nobody.
 _STATES = {"PREPARING": "LOADING", "LOADING": "LOADING", "READY": "READY", "DRAINING": "UNLOADING"}
@@ -28,17 +24,9 @@ _STATES = {"PREPARING": "LOADING", "LOADING": "LOADING", "READY": "READY", "DRAI
 class Repository:
     """Three REST routes and three gRPC methods. Loading and unloading is refused unless the operator allowed it."""
 
-    def __init__(self, wire: Wire, *, control: bool) -> None:
-        self._wire = wire
+    def __init__(self, questions: Questions, *, control: bool) -> None:
+        self._questions = questions
         self._control = control
-        self._numbers = count(1)
-        self._waiting: dict[int, asyncio.Future[Message]] = {}
-
-    def obey(self, message: Message) -> None:
-        """Takes what the controller answers."""
-        waiter = self._waiting.get(message["id"])
-        if waiter is not None and not waiter.done():
-            waiter.set_result(message["answer"])
 
     def routes(self) -> tuple[Route, ...]:
         """The paths of the extension."""
@@ -77,7 +65,7 @@ class Repository:
         return _respond({})
 
     async def _entries(self, *, only_ready: bool) -> list[dict[str, str]]:
-        status = await self._ask({"do": "status"})
+        status = await self._questions.ask({"do": "status"})
         found: list[dict[str, str]] = []
         for model in status["models"]:
             numbers: dict[str, dict[str, str]] = {}
@@ -113,22 +101,7 @@ class Repository:
                 "not offered here", field=f"parameters.{unknown[0]}", expected=" or ".join(sorted(allowed))
             )
         said = {key: _word(key, parameters[key]) for key in ("version",) if parameters.get(key) is not None}
-        await self._ask({"do": what, "model": name, **said})
-
-    async def _ask(self, question: Message) -> Any:
-        number = next(self._numbers)
-        waiter = self._waiting[number] = asyncio.get_running_loop().create_future()
-        self._wire.send({"event": "ask", "id": number, "question": question})
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                found = await waiter
-        except TimeoutError:
-            raise NotReady("the server has not finished that yet; ask the index how far it is") from None
-        finally:
-            del self._waiting[number]
-        if "failed" in found:
-            raise failure_of(found)
-        return found["answer"]
+        await self._questions.ask({"do": what, "model": name, **said})
 
     async def _grpc_index(self, messages: AsyncIterator[bytes], serving: Serving) -> AsyncIterator[bytes]:
         request = parse(message_class("inference.RepositoryIndexRequest"), await _first(messages))
@@ -169,15 +142,6 @@ def _state(version: dict[str, Any]) -> tuple[str, str]:
     if state == "READY" and workers and not any(worker["state"] == "READY" for worker in workers):
         return "UNAVAILABLE", "no worker is alive at this moment"
     return state, version["reason"] if state != "READY" else ""
-
-
-def failure_of(found: Message) -> Failure:
-    """The failure that travelled as JSON."""
-    kind = getattr(errors, str(found["failed"]), None)
-    if kind is InvalidInput or not (isinstance(kind, type) and issubclass(kind, Failure)):
-        return InvalidInput(found["message"])
-    failure: Failure = kind(found["message"])
-    return failure
 
 
 def _model_of(request: Any) -> str:

@@ -30,6 +30,7 @@ from turnout.entrypoints.grpc.limits import GrpcLimits
 from turnout.entrypoints.http.door import HttpDoor
 from turnout.entrypoints.http.limits import HttpLimits
 from turnout.entrypoints.parent import die_with_parent
+from turnout.entrypoints.questions import Questions
 from turnout.entrypoints.repository import Repository
 from turnout.entrypoints.scrape import Scrape
 from turnout.monitoring.access_log import AccessLog
@@ -56,7 +57,8 @@ class Router:
         self.log = AccessLog(spec.access_log)
         self.live = Live()
         self.scrape = Scrape(self.metrics, wire)
-        self.repository = Repository(wire, control=spec.model_control)
+        self.questions = Questions(wire)
+        self.repository = Repository(self.questions, control=spec.model_control)
         self._wire = wire
         self._loop = asyncio.get_running_loop()
         self._workers: list[tuple[str, str, str, str, int, int]] = []
@@ -159,7 +161,7 @@ class Router:
             case "unload":
                 self._unload(message["uid"])
             case "answer":
-                self.repository.obey(message)
+                self.questions.obey(message)
             case "workers":
                 self._workers = message["workers"]
             case "open":
