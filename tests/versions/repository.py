@@ -52,7 +52,15 @@ def answer(server: Server, version: str = "", name: str = "m") -> int:
 
 def turnout(server: Server, verb: str, *words: str) -> tuple[int, str]:
     """One verb of the command line at a running server: its exit code and what it printed."""
-    command = [sys.executable, "-m", "turnout.entrypoints.cli", verb, *words, "--port", str(server.port)]
+    command = [
+        sys.executable,
+        "-m",
+        "turnout.entrypoints.cli",
+        verb,
+        *words,
+        "--url",
+        f"http://127.0.0.1:{server.port}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout + done.stderr
 

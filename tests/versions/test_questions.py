@@ -129,7 +129,7 @@ def test_a_path_too_long_for_a_socket_is_said(
     with serving(str(tmp_path / "m")) as server:
         assert answer(server) == 1
         assert "cannot reach this server" in server.log
-        assert cli.main(["status", "--port", str(server.port)]) == 1
+        assert cli.main(["status", "--url", f"http://127.0.0.1:{server.port}"]) == 1
         assert "too long" in capfd.readouterr().err
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.versions.repository import Asking, answer, states, status, write_version
 from turnout.core.errors import Failure
-from turnout.entrypoints.control import ask
+from turnout.entrypoints.remote import ask_here as ask
 from turnout.testing.server import Server, end, serving, start
 
 

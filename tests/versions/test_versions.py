@@ -188,7 +188,7 @@ def test_a_directory_of_models_with_one_that_is_broken(tmp_path: Path) -> None:
 def test_no_server_runs_there() -> None:
     from turnout.entrypoints import cli
 
-    assert cli.main(["status", "--port", "1"]) == 1
+    assert cli.main(["status", "--url", "http://127.0.0.1:1"]) == 1
 
 
 @pytest.mark.slow

@@ -93,6 +93,13 @@ class VersionNotFound(ModelNotFound):
     """The model is served, but not in that version."""
 
 
+class Unauthenticated(Failure):
+    """Nobody knows who asks; the text says how to say it."""
+
+    code = Code.UNAUTHENTICATED
+    fault = Fault.CALLER
+
+
 class PermissionDenied(Failure):
     """The caller may not do this here; the text says who may."""
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
 import sys
 from typing import Any
 
-from turnout.core.errors import NotReady
-from turnout.deploy.home import socket_path
+from turnout.entrypoints.remote import URL, ask
 
-_PATIENCE = 3600.0
 VERBS = ("status", "versions", "load", "unload", "label", "apply")
 
 
@@ -38,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Asks and prints. Raises the failure that the server answers with, or NotReady where none runs there."""
     verb = arguments.verb
     if verb in {"status", "versions"}:
-        answer = ask(arguments.port, {"do": "status"})
+        answer = ask(arguments.url, {"do": "status"})
         if arguments.model:
             known = answer["models"]
             answer["models"] = [model for model in known if model["name"] == arguments.model]
@@ -48,30 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
                 return 1
         print(json.dumps(answer, indent=2) if getattr(arguments, "json", False) else table(answer["models"]))
         return 0
-    print(_told(verb, ask(arguments.port, _question(verb, arguments))))
+    print(_told(verb, ask(arguments.url, _question(verb, arguments))))
     return 0
-
-
-def ask(port: int, question: dict[str, Any]) -> Any:
-    """What the server on that HTTP port answers."""
-    path = socket_path(port)
-    with socket.socket(socket.AF_UNIX) as sock:
-        try:
-            sock.connect(str(path))  # before the time limit: with one, a crowd that waits would be an error at once
-            sock.settimeout(_PATIENCE)
-            sock.sendall(json.dumps(question).encode() + b"\n")
-            found = json.loads(sock.makefile("rb").readline() or b"null")
-        except OSError as problem:
-            if problem.errno is None:  # what Python itself refuses: no system has paths of that length for sockets
-                raise NotReady(f"{path}: {problem}; choose a shorter TURNOUT_HOME") from None
-            found = None
-    if found is None:
-        raise NotReady(f"no server of yours runs on HTTP port {port}; --port names another")
-    if "failed" in found:
-        from turnout.entrypoints.questions import failure_of
-
-        raise failure_of(found)
-    return found["answer"]
 
 
 def table(models: list[dict[str, Any]]) -> str:
@@ -152,7 +127,5 @@ def _verb(verbs: Any, name: str, meaning: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
         name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.", allow_abbrev=False
     )
-    parser.add_argument(
-        "--port", type=int, default=8080, metavar="N", help="the HTTP port of the server that is meant (default 8080)"
-    )
+    parser.add_argument("--url", default=URL, metavar="URL", help=f"the server that is meant (default {URL})")
     return parser

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
-from turnout.core.errors import Code, Failure, Fault
+from turnout.core.errors import Code, Failure, Fault, RateLimited
 from turnout.core.messages import Context, InferRequest, InferResponse
 from turnout.core.servable import ServedModel, Serving
 
@@ -66,6 +66,8 @@ class UnsupportedMediaType(Failure):
 
 def status_of(failure: Failure) -> int:
     """The HTTP status of a failure."""
+    if isinstance(failure, RateLimited):
+        return 429
     return 415 if isinstance(failure, UnsupportedMediaType) else STATUS[failure.code]
 
 
