@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from turnout.core.errors import ModelNotFound, NotReady, VersionNotFound
 from turnout.core.servable import Servable, ServedModel, State
-from turnout.deploy.plan import Routing
+from turnout.core.signature import Signature
+from turnout.deploy.plan import Guide, Routing
 from turnout.runtime.batching import Batching
 
 
@@ -29,25 +31,60 @@ class LiveVersion:
         return State.READY if self.batching.places else State.STARTING
 
 
+class LiveEndpoint:
+    """An endpoint, or one of its versions that a caller named: what answers is a tree over `versions`."""
+
+    def __init__(
+        self, name: str, version: str, format: str, signature: Signature, servable: Servable,
+        versions: Sequence[ServedModel],
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.version = version
+        self.format = format
+        self.signature = signature
+        self.servable = servable
+        self.versions = tuple(versions)
+        self.reason = ""
+
+    @property
+    def state(self) -> State:
+        """READY when all the versions that answer requests are."""
+        return State.READY if all(one.state is State.READY for one in self.versions) else State.STARTING
+
+
+class Trees(NamedTuple):
+    """What is built for an endpoint: what answers where no version is named, and what answers under each name."""
+
+    whole: ServedModel
+    versions: Mapping[str, ServedModel]
+
+
+class Build(Protocol):
+    """Builds an endpoint's trees over its loaded versions, which are given by their names."""
+
+    def __call__(self, name: str, guide: Guide, versions: Mapping[str, LiveVersion]) -> Trees: ...
+
+
 class Live:
     """All versions that a router has been told of; callers see those that were shown.
 
-    `expected` names the models that must be there for the server to be ready.
+    `expected` names the models that must be there for the server to be ready. `build` makes the trees of endpoints.
     """
 
-    def __init__(self, expected: Sequence[str] = ()) -> None:
+    def __init__(self, expected: Sequence[str] = (), build: Build | None = None) -> None:
         self._expected = tuple(expected)
+        self._build = build
         self._loaded: dict[str, LiveVersion] = {}
-        self._shown: dict[str, Mapping[str, LiveVersion]] = {}
-        self._labels: dict[str, Mapping[str, LiveVersion]] = {}
-        self._defaults: dict[str, LiveVersion] = {}
+        self._shown: dict[str, Mapping[str, ServedModel]] = {}
+        self._labels: dict[str, Mapping[str, ServedModel]] = {}
+        self._defaults: dict[str, ServedModel] = {}
         self._draining = False
 
     @property
     def ready(self) -> bool:
         """Every expected model has living workers for all that is shown of it, and the server is not stopping."""
         return not self._draining and all(
-            name in self._shown and all(v.batching.places for v in self._shown[name].values())
+            name in self._shown and all(v.state is State.READY for v in self._shown[name].values())
             for name in self._expected
         )
 
@@ -68,6 +105,10 @@ class Live:
         loaded = self._loaded
         shown = {version: loaded[uid] for version, uid in routing.versions.items() if uid in loaded}
         default = loaded.get(routing.default)
+        if routing.guide is not None and self._build is not None:
+            whole, versions = self._build(model, routing.guide, shown)
+            self._labels[model], self._shown[model], self._defaults[model] = {}, versions, whole
+            return
         if not shown or default is None:
             for table in (self._shown, self._labels, self._defaults):
                 table.pop(model, None)
@@ -89,10 +130,10 @@ class Live:
         return [version for name in self._names() for version in self._shown[name].values()]
 
     def versions(self) -> Sequence[LiveVersion]:
-        """All versions with their trees, seen or not."""
+        """All versions that run somewhere, seen or not."""
         return list(self._loaded.values())
 
-    def find(self, name: str, version: str = "") -> LiveVersion:
+    def find(self, name: str, version: str = "") -> ServedModel:
         """The version asked for, by number or label, or the default one; the only model where no name is given."""
         if not version and (default := self._defaults.get(name)) is not None:
             return default
@@ -110,7 +151,7 @@ class Live:
         wanted = [name for name in self._expected if name in self._shown]
         return wanted + [name for name in self._shown if name not in self._expected]
 
-    def _without_name(self, name: str, version: str) -> LiveVersion:
+    def _without_name(self, name: str, version: str) -> ServedModel:
         known = ", ".join(self._names()) or "none yet"
         if name in self._expected:
             raise NotReady(f"model {name!r} is not loaded yet", retry_after=1.0)

@@ -168,12 +168,10 @@ def guided(routing: Routing, wanted: Guide | None, now: Guide | None) -> Routing
 
     Until then the one before it is, as long as what that one needs is there; with neither, whatever is ready answers.
     """
-    if not routing.versions:
-        return routing
     for guide in (wanted, now):
         if guide is not None and all(name in routing.versions for name in guide.needs):
             return replace(routing, guide=guide)
-    return replace(routing, guide=now or wanted)
+    return replace(routing, guide=now or wanted) if routing.versions else routing
 
 
 def _is(one: Have, phase: Phase) -> bool:
