@@ -44,6 +44,7 @@ class Managed:
     """One model or endpoint: what the user said, what was found, and what is made of it.
 
     variants: of an endpoint, how each of its versions runs. guide: of an endpoint, how its requests should be guided.
+    staged: what is loaded beside them, because it will be wanted as soon as all of it is there.
     gone: what versions that are unloaded gave back. busy, again: its actions are under way, and were asked for once
     more meanwhile. tries: how often in a row its place could not be asked for a version's files.
     """
@@ -55,6 +56,7 @@ class Managed:
     labels: dict[str, str] = field(default_factory=dict)
     variants: Mapping[str, ModelSpec] = field(default_factory=dict)
     guide: Guide | None = None
+    staged: list[Found] = field(default_factory=list)
     generations: dict[str, int] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
     removed: bool = False
@@ -64,8 +66,20 @@ class Managed:
 
     @property
     def wanted(self) -> list[Wanted]:
-        """As the plan sees it."""
+        """What callers should see."""
         return [] if self.removed else [Wanted(found.version, found.key) for found in self.found]
+
+    @property
+    def needed(self) -> list[Wanted]:
+        """As the plan sees it: that, and what is staged."""
+        return self.wanted + [Wanted(one.version, one.key) for one in self.staged if one not in self.found]
+
+    def is_at(self, found: Found, phase: Phase) -> Version | None:
+        """The version that was found so, if it is in that phase."""
+        for version in self.versions.values():
+            if version.found == found and version.phase is phase:
+                return version
+        return None
 
     def spec_of(self, version: str) -> ModelSpec:
         """How one version runs."""
@@ -73,6 +87,8 @@ class Managed:
 
     def route(self) -> Routing:
         """What callers should see of it now."""
+        if self.variants and self.guide is None:
+            return Routing()  # it is staged for the first time
         have = [version.have for version in self.versions.values()]
         return guided(route(self.wanted, have, self.labels, self.routing), self.guide, self.routing.guide)
 

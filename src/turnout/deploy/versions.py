@@ -66,6 +66,21 @@ class Versions:
         self.reconcile(managed)
         return managed
 
+    def stage(self, name: str, variants: Mapping[str, ModelSpec], found: list[Found]) -> Managed:
+        """Loads versions of an endpoint beside those that serve; nobody is sent there yet."""
+        managed = self.models.get(name)
+        if managed is None:
+            managed = self.models[name] = Managed(ModelSpec(name, ""))
+        managed.variants, managed.staged = {**managed.variants, **variants}, found
+        self.reconcile(managed)
+        return managed
+
+    def unstage(self, name: str) -> None:
+        """What was staged is not wanted after all."""
+        managed = self.known(name)
+        managed.staged = []
+        self.reconcile(managed)
+
     def guide(self, variants: Mapping[str, ModelSpec], found: list[Found], guide: Guide, keep: int) -> Managed:
         """Says what an endpoint should be: how each of its versions runs, what was found of them, how they are used.
 
@@ -76,7 +91,7 @@ class Versions:
         spec = ModelSpec(name, "", keep=keep)
         if managed is None:
             managed = self.models[name] = Managed(spec)
-        managed.variants, managed.guide = {**managed.variants, **variants}, guide
+        managed.variants, managed.guide, managed.staged = dict(variants), guide, []
         return self.manage(spec, found)
 
     def remove(self, name: str) -> Managed:
@@ -110,7 +125,7 @@ class Versions:
             while managed.again:
                 managed.again = False
                 manner = Manner(managed.spec.swap, managed.spec.keep)
-                for action in plan(managed.wanted, [v.have for v in managed.versions.values()], manner):
+                for action in plan(managed.needed, [v.have for v in managed.versions.values()], manner):
                     self._act(managed, action)
         finally:
             managed.busy = False
@@ -120,7 +135,8 @@ class Versions:
     def _act(self, managed: Managed, action: Action) -> None:
         match action:
             case Load(wanted):
-                found = next(f for f in managed.found if (f.version, f.key) == (wanted.version, wanted.key))
+                there = [*managed.found, *managed.staged]
+                found = next(one for one in there if (one.version, one.key) == (wanted.version, wanted.key))
                 self._load(managed, found)
             case Unload(uid):
                 self._unload(managed, managed.versions[uid])
