@@ -44,7 +44,7 @@ class Managed:
     """One model or endpoint: what the user said, what was found, and what is made of it.
 
     variants: of an endpoint, how each of its versions runs. guide: of an endpoint, how its requests should be guided.
-    staged: what is loaded beside them, because it will be wanted as soon as all of it is there.
+    staged, staged_specs: what is loaded beside them, and how it runs, to be wanted as soon as all of it is there.
     gone: what versions that are unloaded gave back. busy, again: its actions are under way, and were asked for once
     more meanwhile. tries: how often in a row its place could not be asked for a version's files.
     """
@@ -57,6 +57,7 @@ class Managed:
     variants: Mapping[str, ModelSpec] = field(default_factory=dict)
     guide: Guide | None = None
     staged: list[Found] = field(default_factory=list)
+    staged_specs: Mapping[str, ModelSpec] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
     removed: bool = False
@@ -81,14 +82,15 @@ class Managed:
                 return version
         return None
 
-    def spec_of(self, version: str) -> ModelSpec:
+    def spec_of(self, found: Found) -> ModelSpec:
         """How one version runs."""
-        return self.variants.get(version, self.spec)
+        specs = self.variants if found in self.found else self.staged_specs
+        return specs.get(found.version, self.spec)
 
     def route(self) -> Routing:
         """What callers should see of it now."""
-        if self.variants and self.guide is None:
-            return Routing()  # it is staged for the first time
+        if self.staged and self.guide is None:
+            return Routing()  # an endpoint's first versions
         have = [version.have for version in self.versions.values()]
         return guided(route(self.wanted, have, self.labels, self.routing), self.guide, self.routing.guide)
 

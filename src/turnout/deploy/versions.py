@@ -71,14 +71,14 @@ class Versions:
         managed = self.models.get(name)
         if managed is None:
             managed = self.models[name] = Managed(ModelSpec(name, ""))
-        managed.variants, managed.staged = {**managed.variants, **variants}, found
+        managed.staged, managed.staged_specs = found, variants
         self.reconcile(managed)
         return managed
 
     def unstage(self, name: str) -> None:
         """What was staged is not wanted after all."""
         managed = self.known(name)
-        managed.staged = []
+        managed.staged, managed.staged_specs = [], {}
         self.reconcile(managed)
 
     def guide(self, variants: Mapping[str, ModelSpec], found: list[Found], guide: Guide, keep: int) -> Managed:
@@ -91,7 +91,8 @@ class Versions:
         spec = ModelSpec(name, "", keep=keep)
         if managed is None:
             managed = self.models[name] = Managed(spec)
-        managed.variants, managed.guide, managed.staged = dict(variants), guide, []
+        managed.variants, managed.guide = variants, guide
+        managed.staged, managed.staged_specs = [], {}
         return self.manage(spec, found)
 
     def remove(self, name: str) -> Managed:
@@ -193,7 +194,7 @@ class Versions:
         version = Version(uid_of(name, found.version, generation), name, found, generation)
         managed.versions[version.uid] = version
         managed.gone.pop(found.version, None)
-        spec = managed.spec_of(found.version)
+        spec = managed.spec_of(found)
 
         def tell(text: str) -> None:
             with contextlib.suppress(RuntimeError):  # the server has ended in the meantime
