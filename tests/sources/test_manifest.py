@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from turnout.core.errors import LoadFailed
@@ -167,6 +167,7 @@ JSON = st.recursive(
 )
 
 
+@example({"manifest": True, "files": []})
 @given(JSON)
 def test_what_is_no_manifest_is_refused(found: object) -> None:
     for one in (found, {"manifest": 1, "files": found}, {"manifest": 1, "files": [found]}):

@@ -71,7 +71,7 @@ class Manifest:
     def from_json(cls, found: object) -> Manifest:
         """From the form of `to_json`. Raises ManifestMismatch for anything else, unsafe names included."""
         try:
-            if not isinstance(found, Mapping) or found["manifest"] != 1:
+            if not isinstance(found, Mapping) or found["manifest"] is True or found["manifest"] != 1:
                 raise ManifestMismatch("this is no manifest of the form that is known here")
             files = tuple(FileEntry(one["name"], one["size"], one["sha256"]) for one in found["files"])
             wrong = [
