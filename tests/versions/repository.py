@@ -67,7 +67,7 @@ def turnout(server: Server, verb: str, *words: str) -> tuple[int, str]:
 
 def status(server: Server, name: str = "m") -> dict[str, Any]:
     """What `turnout status` knows of one model."""
-    code, text = turnout(server, "status", "--json")
+    code, text = turnout(server, "status", "--output", "json")
     assert code == 0, text
     found: dict[str, Any] = next(one for one in json.loads(text)["models"] if one["name"] == name)
     return found

@@ -10,13 +10,14 @@ from importlib import import_module
 
 import turnout
 from turnout.core.errors import Failure
-from turnout.entrypoints import artifacts, control, environments
+from turnout.entrypoints import artifacts, control, environments, guiding
 from turnout.entrypoints.words import Words, model_words, number, package_words, seconds, source_words, whole
 
 _EPILOG = """\
 examples:
   turnout serve model.onnx
   turnout serve fraud=clf.skops digits=model.onnx --port 8080 --grpc-port 8081
+  turnout serve turnout.yaml
   turnout predict model.onnx --input rows.csv
 """
 
@@ -32,14 +33,18 @@ _ACTS = {
     "pull": f"{_HERE}.artifacts:run",
     "cache": f"{_HERE}.artifacts:run",
     **dict.fromkeys(control.VERBS, f"{_HERE}.control:run"),
+    **dict.fromkeys(guiding.VERBS, f"{_HERE}.guiding:run"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0 done, 1 it failed, 2 the words were wrong."""
     arguments = _parser().parse_args(argv)
-    if arguments.verb == "serve" and not arguments.models and not arguments.spec:
-        arguments.parser.error("the following arguments are required: [NAME=]MODEL")
+    if arguments.verb == "serve":
+        if arguments.spec is None and len(arguments.models) == 1 and arguments.models[0].endswith((".yaml", ".yml")):
+            arguments.spec, arguments.models = arguments.models[0], []
+        if not arguments.models and not arguments.spec:
+            arguments.parser.error("the following arguments are required: [NAME=]MODEL, or a spec file")
     module, _, act = _ACTS[arguments.verb].partition(":")
     try:
         code: int = getattr(import_module(module), act)(arguments)
@@ -83,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     control.words(verbs)
+    guiding.words(verbs)
     _compile_words(
         verbs.add_parser(
             "compile",

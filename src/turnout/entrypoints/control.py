@@ -7,33 +7,39 @@ import json
 import sys
 from typing import Any
 
-from turnout.entrypoints.remote import URL, ask
+from turnout.entrypoints import guiding
+from turnout.entrypoints.remote import ask
 
 VERBS = ("status", "versions", "load", "unload", "label", "apply")
 
 
 def words(verbs: Any) -> None:
     """Adds the verbs."""
-    status = _verb(verbs, "status", "what a running server serves, and why something is not served")
+    status = guiding.verb(verbs, "status", "what a running server serves, and why something is not served")
     status.add_argument("model", metavar="NAME", nargs="?", default="", help="of this model alone")
-    status.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    versions = _verb(verbs, "versions", "the versions of one model")
+    versions = guiding.verb(verbs, "versions", "the versions of one model")
     versions.add_argument("model", metavar="NAME", help="the model's name")
-    load = _verb(verbs, "load", "load a model, or look anew at what there is of one")
+    load = guiding.verb(verbs, "load", "load a model, or look anew at what there is of one")
     load.add_argument("model", metavar="NAME[=MODEL]", help="a name, with a path or URI where the name is new")
     load.add_argument("--version", metavar="VERSION", help="serve this version too")
-    unload = _verb(verbs, "unload", "unload a model, or one version of it")
+    unload = guiding.verb(verbs, "unload", "unload a model, or one version of it")
     unload.add_argument("model", metavar="NAME[@VERSION]", help="the model's name")
-    label = _verb(verbs, "label", "move a label to a version that is loaded")
+    label = guiding.verb(verbs, "label", "move a label to a version that is loaded")
     label.add_argument("model", metavar="NAME", help="the model's name")
     label.add_argument("label", metavar="LABEL[=VERSION]", help="a label, without a version to take it away")
-    apply = _verb(verbs, "apply", "serve what a watch has found and only planned")
-    apply.add_argument("model", metavar="NAME", help="the model's name")
+    apply = guiding.verb(verbs, "apply", "make a spec file the desired state; or serve what a watch has only planned")
+    apply.add_argument("model", metavar="FILE|NAME", help="turnout.yaml, or a model's name")
+    apply.add_argument(
+        "--base", type=int, metavar="N", help="refuse unless this revision is in force (default: whichever is)"
+    )
+    apply.add_argument("--reason", metavar="TEXT", help="why, for the history")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Asks and prints. Raises the failure that the server answers with, or NotReady where none runs there."""
     verb = arguments.verb
+    if verb == "apply" and guiding.is_spec(arguments.model):
+        return guiding.run(arguments)
     if verb in {"status", "versions"}:
         answer = ask(arguments.url, {"do": "status"})
         if arguments.model:
@@ -43,9 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
                 served = ", ".join(model["name"] for model in known)
                 print(f"turnout: there is no model {arguments.model!r}; there is {served}", file=sys.stderr)
                 return 1
-        print(json.dumps(answer, indent=2) if getattr(arguments, "json", False) else table(answer["models"]))
+        print(json.dumps(answer, indent=2) if arguments.output == "json" else table(answer["models"]))
         return 0
-    print(_told(verb, ask(arguments.url, _question(verb, arguments))))
+    answer = ask(arguments.url, _question(verb, arguments))
+    print(json.dumps(answer, indent=2) if arguments.output == "json" else _told(verb, answer))
     return 0
 
 
@@ -121,11 +128,3 @@ def _told(verb: str, answer: dict[str, Any]) -> str:
             f"{name}: {', '.join(f'{label}={version}' for label, version in answer['labels'].items()) or 'no labels'}"
         )
     return f"{name}: {'serves ' + answer['default'] if answer['changed'] else 'nothing was planned'}"
-
-
-def _verb(verbs: Any, name: str, meaning: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(
-        name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.", allow_abbrev=False
-    )
-    parser.add_argument("--url", default=URL, metavar="URL", help=f"the server that is meant (default {URL})")
-    return parser
