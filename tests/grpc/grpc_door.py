@@ -37,13 +37,14 @@ class Echo:
     reason = ""
 
     def __init__(self) -> None:
+        self.root: Servable = self
         self.waiting: list[asyncio.Future[None]] = []
         self.started = 0
         self.cancelled = 0
 
     @property
     def servable(self) -> Servable:
-        return self
+        return self.root
 
     async def infer(self, request: InferRequest) -> InferResponse:
         self.started += 1

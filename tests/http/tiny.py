@@ -19,6 +19,7 @@ from turnout.core.errors import Failure, InvalidInput, ModelNotFound, QueueFull,
 from turnout.core.messages import Context, InferRequest, InferResponse
 from turnout.core.servable import Servable, ServedModel, Serving, State
 from turnout.core.signature import Signature, TensorSpec
+from turnout.graph.endpoint import Endpoint, EndpointPolicy
 from turnout.monitoring.record import RequestRecord
 from turnout.protocols.http import (
     JSON,
@@ -116,6 +117,20 @@ class BadOutput:
         return InferResponse({}, request.model, "1")
 
 
+class Guided(Double):
+    """Does to a journey what a split and a fallback do, as the request's parameters say."""
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        journey = request.context.journey
+        assert journey is not None
+        journey.variant = "1"
+        if "degraded" in request.parameters:
+            journey.variant, journey.degraded = "2", str(request.parameters["degraded"])
+        if "fails" in request.parameters:
+            raise QueueFull("the queue is full", retry_after=0.2)
+        return await super().infer(request)
+
+
 class TinyServing:
     """A fixed set of models."""
 
@@ -131,6 +146,9 @@ class TinyServing:
             Row("full", self.full),
             Row("large", Large()),
             Row("bad_output", BadOutput()),
+            Row("guided", Endpoint("guided", Guided(), revision=4, versions={"1": "sha256:11", "2": ""})),
+            Row("strange", Endpoint("str\u00e4nge\r\nX-Evil: 1", Double(), versions={"1": ""})),
+            Row("quick", Endpoint("quick", self.held, versions={"1": ""}, policy=EndpointPolicy(deadline=0.05))),
         ]
         self._by_name: dict[str, Row] = {row.name: row for row in self.rows}
 

@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tests.protocols.grpc_requests import iris, request
 from tests.protocols.grpc_serving import ANY, IRIS, SERVING, Fixed, Served, arrays, same
 from turnout.core.errors import InvalidInput, ModelNotFound, Unsupported, VersionNotFound
-from turnout.core.messages import Context, InferRequest
+from turnout.core.messages import Context, InferRequest, Journey
 from turnout.core.signature import Signature, TensorSpec
 from turnout.core.tensors import Array
 from turnout.protocols.v2_grpc_contents import LISTS
@@ -93,13 +93,8 @@ def test_fields_in_another_order_and_unknown_ones_are_read_too() -> None:
 
 
 def test_what_the_door_knows_of_the_request_stays_with_it() -> None:
-    door = Context("made-by-the-door", 12.5, "grpc", "alice")
-    assert CODEC.decode(iris(id="mine").SerializeToString(), SERVING, door)[1].context == (
-        "mine",
-        12.5,
-        "grpc",
-        "alice",
-    )
+    door = Context("made-by-the-door", 12.5, "grpc", "alice", None, Journey())
+    assert CODEC.decode(iris(id="mine").SerializeToString(), SERVING, door)[1].context == ("mine", *door[1:])
     assert CODEC.decode(iris().SerializeToString(), SERVING, door)[1].context is door
 
 

@@ -8,7 +8,11 @@ from turnout.core.errors import Code
 
 
 class RequestRecord(NamedTuple):
-    """One answered prediction request. Times in seconds; `decode`..`encode` are parts of `total`."""
+    """One answered prediction request. Times in seconds; `decode`..`encode` are parts of `total`.
+
+    `version` is the one that answered, `variant` the one that the request was assigned to; they differ where the
+    answer is `degraded`, which then says why.
+    """
 
     model: str
     version: str
@@ -25,6 +29,9 @@ class RequestRecord(NamedTuple):
     peer: str
     bytes_in: int
     bytes_out: int
+    variant: str = ""
+    degraded: str = ""
+    prediction_id: str = ""
 
 
 class Observer(Protocol):

@@ -47,6 +47,29 @@ class HttpRequest(NamedTuple):
         """The query string's values by name."""
         return parse_qs(self.query, keep_blank_values=True)
 
+    def header(self, name: str) -> str | None:
+        """A header field's value; `name` in lower case."""
+        return self.headers.get(name)
+
+    def cookie(self, name: str) -> str | None:
+        """A cookie's value, as it was sent; of several with the name the first, which is the most specific one."""
+        sent = self.headers.get("cookie")
+        if sent is None or name not in sent:
+            return None
+        for pair in sent.split(";"):
+            key, equals, value = pair.partition("=")
+            if equals and key.strip(" \t") == name:
+                value = value.strip(" \t")
+                return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+        return None
+
+    def argument(self, name: str) -> str | None:
+        """A query argument's value, percent-decoded; the first of several."""
+        if not self.query:
+            return None
+        found = self.parameters().get(name)
+        return found[0] if found else None
+
 
 class HttpResponse(NamedTuple):
     """One response; `body` in parts is sent in one write without being joined when it is large."""

@@ -20,6 +20,7 @@ from turnout.protocols.http import JSON, HttpRequest, HttpResponse, Route, Unsup
 from turnout.protocols.json_arrays import DOUBT, nested_array
 from turnout.protocols.json_values import exact_array, expect_list, expect_object, loads, show
 from turnout.protocols.output_values import answered, array_json, array_values, asked_outputs, row_values, value_json
+from turnout.protocols.provenance import explained
 from turnout.protocols.tabular import (
     from_columns,
     from_csv,
@@ -121,9 +122,11 @@ class MlflowInvocations:
         framed, named = request.reply if isinstance(request.reply, tuple) else (bool(request.reply), False)
         if len(outputs) == 1 and not named:
             (array,) = outputs.values()
-            return HttpResponse(200, JSON, b'{"predictions":' + array_json(array) + b"}")
+            answer = HttpResponse(200, JSON, b'{"predictions":' + array_json(array) + b"}")
+            return explained(answer, request.context.journey)
         values: Any = row_values(outputs) if framed else {k: array_values(v) for k, v in outputs.items()}
-        return HttpResponse(200, JSON, b'{"predictions":' + value_json(values) + b"}")
+        answer = HttpResponse(200, JSON, b'{"predictions":' + value_json(values) + b"}")
+        return explained(answer, request.context.journey)
 
     def encode_failure(self, http: HttpRequest, failure: Failure) -> HttpResponse:
         """`{"error_code": ..., "message": ...}` under the failure's status."""

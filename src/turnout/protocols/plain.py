@@ -22,6 +22,7 @@ from turnout.protocols.http import JSON, HttpRequest, HttpResponse, Route, Unsup
 from turnout.protocols.json_values import exact_array, loads, show
 from turnout.protocols.mlflow import CSV, PARQUET, media_type
 from turnout.protocols.output_values import answered, asked_outputs, row_values, value_json
+from turnout.protocols.provenance import explained
 from turnout.protocols.tabular import from_columns, from_csv, from_parquet, from_records, from_rows, validated
 
 
@@ -51,7 +52,7 @@ class PlainPredict:
         if response.version:
             content["version"] = response.version
         content["predictions"] = rows
-        return HttpResponse(200, JSON, value_json(content))
+        return explained(HttpResponse(200, JSON, value_json(content)), request.context.journey)
 
     def encode_failure(self, http: HttpRequest, failure: Failure) -> HttpResponse:
         """`{"error": "..."}` under the failure's status."""

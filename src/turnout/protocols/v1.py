@@ -19,6 +19,7 @@ from turnout.protocols.http import JSON, HttpRequest, HttpResponse, Route
 from turnout.protocols.json_arrays import DOUBT, nested_array
 from turnout.protocols.json_values import MAX_AXES, exact_array, expect_list, expect_object, loads, show
 from turnout.protocols.output_values import answered, array_json, array_values, asked_outputs, row_values, value_json
+from turnout.protocols.provenance import explained
 from turnout.protocols.tabular import from_columns, from_records, validated
 
 ROW, COLUMN = "row", "column"
@@ -56,14 +57,15 @@ class V1Predict:
         start = b'{"outputs":' if request.reply == COLUMN else b'{"predictions":'
         if len(outputs) == 1:
             ((name, array),) = outputs.items()
-            return HttpResponse(200, JSON, start + array_json(array, base64_always=name.endswith("_bytes")) + b"}")
+            body = start + array_json(array, base64_always=name.endswith("_bytes")) + b"}"
+            return explained(HttpResponse(200, JSON, body), request.context.journey)
         if request.reply == COLUMN:
             values: Any = {name: _values(name, array) for name, array in outputs.items()}
         else:
             values = row_values(outputs)
             for row in values:
                 row.update({name: _base64(value) for name, value in row.items() if name.endswith("_bytes")})
-        return HttpResponse(200, JSON, start + value_json(values) + b"}")
+        return explained(HttpResponse(200, JSON, start + value_json(values) + b"}"), request.context.journey)
 
     def encode_failure(self, http: HttpRequest, failure: Failure) -> HttpResponse:
         """`{"error": "..."}` under the failure's status."""

@@ -7,7 +7,6 @@ input. The same holds for answers.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from turnout.core.errors import InvalidInput
-from turnout.core.messages import Parameters
 from turnout.core.signature import Signature, TensorSpec
 from turnout.core.tensors import DTYPES, Array, canonical, pack, unpack
 from turnout.protocols.json_arrays import DOUBT, small_array
@@ -175,13 +173,3 @@ def _free_length(spec: TensorSpec, shape: list[int], size: int) -> int:
 def blob(array: Array) -> bytes | memoryview:
     """The bytes of an output."""
     return pack(canonical(array))
-
-
-def scalar_json(value: str | float) -> bytes:
-    """A parameter's value as JSON."""
-    return json.dumps(value).encode()
-
-
-def parameters_json(parameters: Parameters) -> bytes:
-    """Parameters as a JSON object."""
-    return json.dumps(dict(parameters)).encode()

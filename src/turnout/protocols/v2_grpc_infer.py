@@ -16,10 +16,11 @@ from turnout.core.servable import ServedModel, Serving
 from turnout.core.signature import Signature
 from turnout.core.tensors import Array, canonical, dtype_name, pack
 from turnout.protocols.grpc_messages import parse
+from turnout.protocols.provenance import read_explain
 from turnout.protocols.v2_grpc_contents import from_raw, from_typed
 from turnout.protocols.v2_grpc_example import example_request
 from turnout.protocols.v2_grpc_head import Head, ModelInferRequest, read_head
-from turnout.protocols.v2_grpc_parameters import write_parameters
+from turnout.protocols.v2_grpc_parameters import answer_parameters_field
 from turnout.protocols.v2_grpc_wire import Split, field, raw_output, split, text, varint
 
 _MAX_REMEMBERED = 256
@@ -51,6 +52,9 @@ class ModelInferCodec:
         if head is None:
             head = read_head(pieces.head)
         served = find(serving, head.model, head.version, "model_")
+        if (head.version or head.parameters) and context.journey is not None:
+            context.journey.direct = bool(head.version)
+            read_explain(head.parameters, context.journey)
         signature = served.signature
         try:
             inputs = _raw_inputs(head, message, pieces.raws) if pieces.raws else _typed_inputs(head)
@@ -64,7 +68,7 @@ class ModelInferCodec:
                 self._heads.clear()
             self._heads[pieces.head] = head
         if pieces.id:  # it stands in for an id that the door may have made; only the caller's own id is echoed
-            context = Context(pieces.id, context.deadline, context.protocol, context.caller)
+            context = Context(pieces.id, *context[1:])
         return served, InferRequest(
             served.name, checked, rows, context, served.version, head.outputs, head.parameters, pieces.id
         )
@@ -74,8 +78,8 @@ class ModelInferCodec:
         head: Parts = [self._model_field(response.model, response.version)]
         if request.reply:
             head.append(text(3, str(request.reply)))
-        if response.parameters:
-            head.append(write_parameters(response.parameters))
+        if said := answer_parameters_field(response.parameters, request.context.journey):
+            head.append(said)
         raws: Parts = []
         large = False
         for name in request.outputs or response.outputs:

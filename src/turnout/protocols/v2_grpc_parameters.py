@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from turnout.core.errors import InvalidInput
-from turnout.core.messages import NO_PARAMETERS, Parameter, Parameters
+from turnout.core.messages import NO_PARAMETERS, TWIN, Journey, Parameter, Parameters
 from turnout.protocols.grpc_messages import message_class
+from turnout.protocols.provenance import EXPLAIN, answer_parameters, explanation, provenance
+from turnout.protocols.v2_grpc_wire import field, text
 
 ModelInferResponse = message_class("inference.ModelInferResponse")
+_ID_KEY = text(1, "prediction_id")
 
 
 def read_parameters(found: Any, where: str) -> Parameters:
@@ -30,6 +36,30 @@ def read_parameters(found: Any, where: str) -> Parameters:
             )
         parameters[key] = getattr(value, kind)
     return parameters
+
+
+def answer_parameters_field(parameters: Parameters, journey: Journey | None) -> bytes:
+    """The serialized `parameters` field of an answer, with who gave it; b"" where there is nothing to say."""
+    if journey is None or not journey.prediction_id:
+        return write_parameters(parameters) if parameters else b""
+    if journey.steps is not None:
+        told = orjson.dumps(explanation(journey)).decode()
+        return write_parameters({**parameters, **answer_parameters(journey), EXPLAIN: told})
+    twin = ""
+    if parameters:
+        twin = str(parameters.get(TWIN, ""))
+        if len(parameters) > bool(twin):
+            return write_parameters({**parameters, **answer_parameters(journey)})
+    start = _start(twin, journey.served_by, journey.digest, journey.variant, journey.revision, journey.degraded)
+    said = text(3, journey.prediction_id)
+    return start + field(4, _ID_KEY + field(2, said))
+
+
+@lru_cache(maxsize=1024)
+def _start(twin: str, served_by: str, digest: str, variant: str, revision: int, degraded: str) -> bytes:
+    """The entries that do not change from request to request."""
+    said = provenance(served_by, digest, variant, revision, degraded)
+    return write_parameters({TWIN: twin, **said} if twin else said)
 
 
 def write_parameters(parameters: Parameters) -> bytes:

@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from turnout.core.errors import Failure, InvalidInput, Unsupported
-from turnout.core.messages import NO_PARAMETERS, TWIN, Context, InferRequest, InferResponse, Parameters
+from turnout.core.messages import NO_PARAMETERS, Context, InferRequest, InferResponse, Journey, Parameters
 from turnout.core.servable import ServedModel
 from turnout.core.signature import Signature
 from turnout.core.tensors import Array, dtype_name
@@ -17,7 +17,8 @@ from turnout.protocols import examples, v2_metadata
 from turnout.protocols.failures import error_body
 from turnout.protocols.http import JSON, HttpRequest, HttpResponse, Route
 from turnout.protocols.json_arrays import DOUBT, LARGE, flat_json, small_array
-from turnout.protocols.v2_binary import HEADER, blob, decode_binary, decode_raw, parameters_json, split
+from turnout.protocols.provenance import parameters_json, read_explain
+from turnout.protocols.v2_binary import HEADER, blob, decode_binary, decode_raw, split
 from turnout.protocols.v2_json import ABSENT, OutputJson, Parsed, decode_json, decode_small
 
 OCTETS = "application/octet-stream"
@@ -60,9 +61,10 @@ class V2Infer:
             parameters: Parameters = NO_PARAMETERS
             if parsed.outputs is not None or parsed.parameters is not None:
                 outputs, parameters, reply = _wishes(parsed, signature, reply)
+                read_explain(parameters, context.journey)
             if parsed.id:
                 reply = Reply(parsed.id, reply.binary, reply.chosen)
-                context = Context(parsed.id, context.deadline, context.protocol, context.caller)
+                context = Context(parsed.id, *context[1:])
             inputs, rows = signature.validate(parsed.arrays)
             for spec in signature.outputs:
                 if spec.datatype == "FP16":
@@ -75,14 +77,14 @@ class V2Infer:
         """The answer: JSON, or JSON and blobs as soon as one output shall be a blob."""
         reply = request.reply if type(request.reply) is Reply else PLAIN_REPLY
         if not reply.binary and reply.chosen is None and not request.outputs:
-            usual = _encode_usual(reply.id, response)
+            usual = _encode_usual(reply.id, response, request.context.journey)
             if usual is not None:
                 return HttpResponse(200, JSON, usual)
         parts = [_prefix(response.model, response.version)]
         if reply.id is not None:
             parts.append(b'"id":' + _text(reply.id) + b",")
-        if response.parameters:
-            parts.append(b'"parameters":' + parameters_json(response.parameters) + b",")
+        if said := parameters_json(response.parameters, request.context.journey):
+            parts.append(b'"parameters":' + said + b",")
         parts.append(b'"outputs":[')
         blobs: list[bytes | memoryview] = []
         comma = b""
@@ -126,17 +128,15 @@ def _decode_usual(body: bytes | bytearray | memoryview, model: ServedModel, cont
     reply = PLAIN_REPLY
     if parsed.id:
         reply = Reply(parsed.id)
-        context = Context(parsed.id, context.deadline, context.protocol, context.caller)
+        context = Context(parsed.id, *context[1:])
     return InferRequest(model.name, inputs, rows, context, model.version, (), NO_PARAMETERS, reply)
 
 
-def _encode_usual(id: str | None, response: InferResponse) -> bytes | None:
+def _encode_usual(id: str | None, response: InferResponse, journey: Journey | None) -> bytes | None:
     """The answer that most callers get: all outputs, numbers, as JSON. None where an output is something else."""
     parts = [_prefix(response.model, response.version)]
-    if response.parameters:
-        if len(response.parameters) > 1 or TWIN not in response.parameters:
-            return None
-        parts.append(_twin(str(response.parameters[TWIN])))
+    if said := parameters_json(response.parameters, journey):
+        parts.append(b'"parameters":%b,' % said)
     if id is not None:
         parts.append(b'"id":%b,"outputs":[' % orjson.dumps(id))
     else:
@@ -232,11 +232,6 @@ def _placed(problem: InvalidInput, http: HttpRequest, signature: Signature) -> I
 
 
 _DATA = b'"data":'
-
-
-@lru_cache(maxsize=256)
-def _twin(name: str) -> bytes:
-    return b'"parameters":{"twin":' + orjson.dumps(name) + b"},"
 
 
 @lru_cache(maxsize=4096)

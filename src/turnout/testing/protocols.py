@@ -19,7 +19,7 @@ import numpy as np
 
 from turnout.core import errors
 from turnout.core.errors import Failure, Fault, InvalidInput, ModelNotFound, VersionNotFound
-from turnout.core.messages import Context, InferRequest, InferResponse
+from turnout.core.messages import Context, InferRequest, InferResponse, Journey
 from turnout.core.servable import Servable, ServedModel, State
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors
@@ -199,13 +199,14 @@ def _check_good(
     read: Callable[[HttpRequest, HttpResponse], Tensors],
 ) -> None:
     before, headers = bytes(http.body), dict(http.headers)
-    request = codec.decode(http, model, Context(id="outer", deadline=12.5, caller="somebody"))
+    outer = Context("outer", 12.5, caller="somebody", attributes=http, journey=Journey())
+    request = codec.decode(http, model, outer)
     again = codec.decode(http, model, Context())
     assert (bytes(http.body), dict(http.headers)) == (before, headers), "decode changed the request"
     assert same(request.inputs, meant), f"decoded {dict(request.inputs)}, meant {dict(meant)}"
     assert same(again.inputs, meant), "decoding the same body again gave something else"
     assert (request.model, request.version) == (model.name, model.version)
-    assert (request.context.deadline, request.context.caller) == (12.5, "somebody"), "the context got lost"
+    assert request.context[1:] == outer[1:], "the context got lost"
     response = run(model.servable.infer(request))
     copies = {name: array.copy() for name, array in response.outputs.items()}
     answer = codec.encode(http, request, response)

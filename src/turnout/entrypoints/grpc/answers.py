@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from functools import lru_cache
 from urllib.parse import quote
 
 from turnout.core.errors import Failure, NotReady
+from turnout.core.messages import Journey
 from turnout.entrypoints.grpc.header_blocks import Field, literal
 from turnout.entrypoints.grpc.heads import ENCODINGS
 
@@ -46,6 +48,28 @@ def failure_fields(failure: Failure) -> list[Field]:
     if failure.retry_after is not None:
         fields.append((b"grpc-retry-pushback-ms", str(math.ceil(failure.retry_after * 1000)).encode()))
     return fields
+
+
+def answerer_block(journey: Journey) -> bytes:
+    """The trailers that say who answered. Needs a prediction id."""
+    start = _answerer_start(journey.served_by, journey.variant, journey.revision, journey.degraded)
+    name = journey.prediction_id.encode("ascii")
+    return start + bytes((len(name),)) + name
+
+
+@lru_cache(maxsize=1024)
+def _answerer_start(served_by: str, variant: str, revision: int, degraded: str) -> bytes:
+    """All that does not change from call to call, up to the id's length."""
+    said = {
+        b"x-served-by": served_by,
+        b"x-variant": variant,
+        b"x-revision": str(revision),
+        b"x-degraded": degraded,
+    }
+    fields = [
+        (name, quote(value, safe=_PLAIN.strip(), errors="replace").encode()) for name, value in said.items() if value
+    ]
+    return literal(fields) + literal(((b"x-prediction-id", b""),))[:-1]
 
 
 def failure_block(failure: Failure, *, alone: bool) -> bytes:

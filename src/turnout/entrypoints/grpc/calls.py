@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from time import monotonic
 
 from turnout.core.errors import Code, DeadlineExceeded, Failure, QueueFull
-from turnout.core.messages import Context, InferRequest, InferResponse
+from turnout.core.messages import Context, InferRequest, InferResponse, Journey
 from turnout.core.servable import ServedModel, Serving
 from turnout.entrypoints.call import Deadlines, Driven
-from turnout.entrypoints.grpc.answers import OK_BLOCK, as_failure
+from turnout.entrypoints.grpc.answers import OK_BLOCK, answerer_block, as_failure
 from turnout.entrypoints.grpc.compression import Compression
 from turnout.entrypoints.grpc.flow import PassEnd
 from turnout.entrypoints.grpc.frames import Data
@@ -125,21 +125,21 @@ class Calls:
         if isinstance(packed, asyncio.Future):
             packed.add_done_callback(lambda future: self._packed(stream, future))
         else:
-            stream.trailers = OK_BLOCK
+            stream.trailers = OK_BLOCK + stream.told
             out.message(stream, parts if packed is None else (packed,), compressed=packed is not None)
         return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts) + PREFIX.size
 
     def _packed(self, stream: Stream, future: asyncio.Future[bytes]) -> None:
         if future.cancelled() or stream.closed:
             return
-        stream.trailers = OK_BLOCK
+        stream.trailers = OK_BLOCK + stream.told
         stream.table.out.message(stream, (future.result(),), compressed=True)
 
 
 class InferCall(Driven):
     """One prediction: decode, infer, encode, tell the observer."""
 
-    __slots__ = ("_bytes_in", "_calls", "_codec", "_decoded", "_model", "_request", "_start", "_stream")
+    __slots__ = ("_bytes_in", "_calls", "_codec", "_decoded", "_journey", "_model", "_request", "_start", "_stream")
 
     def __init__(self, stream: Stream, calls: Calls, codec: GrpcInferCodec) -> None:
         super().__init__()
@@ -147,6 +147,7 @@ class InferCall(Driven):
         self._calls = calls
         self._codec = codec
         self._model: ServedModel | None = None
+        self._journey = Journey()
         self._request: InferRequest | None = None
         self._bytes_in = 0
         self._start = self._decoded = monotonic()
@@ -161,9 +162,13 @@ class InferCall(Driven):
                 raise DeadlineExceeded("the deadline passed before the request was there")
             if calls.pace.too_late(self._start, deadline - self._start):
                 raise QueueFull(BUSY, retry_after=1.0)
-            context = Context(stream.head.request_id, deadline, "grpc")
+            head = stream.head
+            self._journey.steps = [] if head.explain else None
+            context = Context(head.request_id, deadline, "grpc", "", head, self._journey)
             self._model, self._request = self._codec.decode(message, calls.serving, context)
-            coroutine = self._model.servable.infer(self._request)
+            servable = self._model.servable
+            deadline = min(deadline, self._start + getattr(servable, "deadline", math.inf))
+            coroutine = servable.infer(self._request)
         except Exception as problem:  # noqa: BLE001  whatever it is, the caller gets a status
             self.ended(None, problem)
             return
@@ -185,6 +190,8 @@ class InferCall(Driven):
         stream = self._stream
         stream.work = None
         before = monotonic()
+        if self._journey.prediction_id:
+            stream.told = answerer_block(self._journey)
         code, sent = Code.OK, 0
         if response is not None and self._request is not None and not stream.closed:
             try:
@@ -203,15 +210,17 @@ class InferCall(Driven):
     def _tell(self, response: InferResponse | None, code: Code, before: float, sent: int) -> None:
         now = monotonic()
         self._calls.pace.touch(now)
-        request, model = self._request, self._model
+        request, model, journey = self._request, self._model, self._journey
+        version = journey.variant or (model.version if model is not None else "")
         queue = predict = 0.0
         batch_rows = 0
         if response is not None:
+            version = response.version
             queue, predict, batch_rows = response.queue_seconds, response.predict_seconds, response.batch_rows
         self._calls.observer.request(
             RequestRecord(
                 model.name if model is not None else "",
-                model.version if model is not None else "",
+                version,
                 request.context.protocol if request is not None else "grpc",
                 code,
                 request.rows if request is not None else 0,
@@ -225,5 +234,8 @@ class InferCall(Driven):
                 self._stream.table.peer,
                 self._bytes_in,
                 sent,
+                journey.variant,
+                journey.degraded,
+                journey.prediction_id,
             )
         )

@@ -40,7 +40,7 @@ def _headers_prefix(block: bytes, flags: int) -> bytes:
 
 
 _HEADERS = {encoding: (_headers_prefix(block, END_HEADERS), block) for encoding, block in HEADERS_BLOCKS.items()}
-_TRAILERS_PREFIX = _headers_prefix(OK_BLOCK, END_HEADERS | END_STREAM)
+_TRAILERS = (HEADERS << 8 | END_HEADERS | END_STREAM).to_bytes(2, "big")
 
 
 class PassEnd:
@@ -118,8 +118,10 @@ class Outbound:
         self.window -= size
         key = stream.key
         prefix, block = _HEADERS["identity"]
+        trailers = OK_BLOCK + stream.told
         self._parts += (
-            prefix, key, block, _BODY.pack(size << 8, 0, key, 0, length), message, _TRAILERS_PREFIX, key, OK_BLOCK,
+            prefix, key, block, _BODY.pack(size << 8, 0, key, 0, length), message,
+            len(trailers).to_bytes(3, "big") + _TRAILERS, key, trailers,
         )  # fmt: skip
         if length > _LARGE_PART:
             self._large = True

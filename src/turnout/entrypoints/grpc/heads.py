@@ -33,6 +33,7 @@ class Head(NamedTuple):
     `timeout` is in seconds, infinite where the client gave none; `content_length` is -1 where it gave none.
     `encoding` is how its messages may be compressed, `answer_encoding` how ours are.
     Where the call is refused at once, `failure` is its gRPC status or `status` an HTTP status with `reason`.
+    It is also what nodes see of the call (`core.messages.Attributes`): its metadata as header fields.
     """
 
     method: GrpcMethod | None = None
@@ -44,6 +45,23 @@ class Head(NamedTuple):
     failure: Failure | None = None
     status: int = 0
     reason: str = ""
+    explain: bool = False
+    fields: Mapping[bytes, bytes] = {}
+
+    def header(self, name: str) -> str | None:
+        """A metadata value; `name` in lower case."""
+        value = self.fields.get(name.encode())
+        return None if value is None else value.decode("utf-8", "replace")
+
+    def cookie(self, name: str) -> str | None:
+        """None: gRPC has no cookies."""
+        del name
+        return None
+
+    def argument(self, name: str) -> str | None:
+        """None: gRPC has no query."""
+        del name
+        return None
 
 
 def read_head(block: Block, methods: Mapping[bytes, GrpcMethod]) -> Head:
@@ -75,6 +93,7 @@ def _read_call(path: bytes, fields: dict[bytes, bytes], length: int, methods: Ma
     encoding = fields.get(b"grpc-encoding", b"identity").decode("latin-1")
     failure: Failure | None = None
     timeout = math.inf
+    explain = False
     method = methods.get(path)
     if method is None:
         failure = Unsupported(f"there is no method {path[:200].decode('utf-8', 'replace')}")
@@ -86,6 +105,7 @@ def _read_call(path: bytes, fields: dict[bytes, bytes], length: int, methods: Ma
     else:
         try:
             timeout = read_timeout(fields.get(b"grpc-timeout"))
+            explain = read_flag(fields.get(b"x-explain"))
         except InvalidInput as problem:
             failure = problem
     return Head(
@@ -96,6 +116,19 @@ def _read_call(path: bytes, fields: dict[bytes, bytes], length: int, methods: Ma
         request_id=fields.get(b"x-request-id", b"")[:_MAX_ID].decode("utf-8", "replace"),
         content_length=length,
         failure=failure,
+        explain=explain,
+        fields=fields,
+    )
+
+
+def read_flag(text: bytes | None) -> bool:
+    """Whether `x-explain` asks for the steps. Raises InvalidInput."""
+    if text is None or text.lower() in (b"false", b"0"):
+        return False
+    if text.lower() in (b"true", b"1"):
+        return True
+    raise InvalidInput(
+        "neither yes nor no", field="x-explain", expected="true or false", got=repr(text[:40].decode("latin-1"))
     )
 
 

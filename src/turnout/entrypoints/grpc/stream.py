@@ -27,8 +27,8 @@ class Stream:
     """`ended`: the client has sent all; `closed`: nothing more is sent or taken.
 
     `out` holds the parts of a message that flow control has not let out yet, `out_left` their bytes;
-    `trailers` is the block that follows them. `began` is when the last message began to arrive, `deadline`
-    when the client wants an answer at the latest (both on the monotonic clock).
+    `trailers` is the block that follows them, `told` what of the trailers says who answered. `began` is when the
+    last message began to arrive, `deadline` when the client wants an answer at the latest (on the monotonic clock).
     """
 
     __slots__ = (
@@ -53,6 +53,7 @@ class Stream:
         "started",
         "streaming",
         "table",
+        "told",
         "trailers",
         "waiting",
         "work",
@@ -79,6 +80,7 @@ class Stream:
         self.out: deque[Data] | None = None
         self.out_left = 0
         self.trailers: bytes | None = None
+        self.told = b""
         self.began = 0.0
         self.deadline = math.inf
         self.stalled_since = 0.0

@@ -136,7 +136,7 @@ class Streams:
         if stream.out_left:
             self.reset(stream.id, ErrorCode.CANCEL)
         else:
-            self.out.headers(stream, failure_block(failure, alone=not stream.started), end=True)
+            self.out.headers(stream, failure_block(failure, alone=not stream.started) + stream.told, end=True)
             self.answered(stream)
 
     def answered(self, stream: Stream) -> None:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
 from asyncio import CancelledError, Task, get_running_loop
 from collections.abc import Coroutine
 from time import monotonic
 from typing import Any, Protocol
 
 from turnout.core.errors import Cancelled, Code, DeadlineExceeded, Failure, QueueFull
-from turnout.core.messages import TWIN, Context, InferRequest, InferResponse
+from turnout.core.messages import TWIN, Context, InferRequest, InferResponse, Journey
 from turnout.core.servable import Servable, ServedModel
 from turnout.entrypoints.call import Driven
 from turnout.entrypoints.http.compression import inflate
 from turnout.entrypoints.http.head import Head
 from turnout.entrypoints.http.parking import PARKED_SECONDS
-from turnout.entrypoints.http.responses import TWIN_FIELD, Parts, encode_any, encode_plain, refusal, with_retry_after
+from turnout.entrypoints.http.responses import (
+    TWIN_FIELD,
+    Parts,
+    answerer_fields,
+    encode_any,
+    encode_plain,
+    refusal,
+    with_retry_after,
+)
 from turnout.entrypoints.http.state import DoorState
 from turnout.entrypoints.pace import BUSY
 from turnout.monitoring.record import RequestRecord
 from turnout.protocols.http import HttpRequest, HttpResponse, status_of
+from turnout.protocols.provenance import explained
 
 _log = logging.getLogger("turnout")
 #: Bodies from this size on cost more to decode than the question whether they would be refused anyway.
@@ -68,7 +78,7 @@ class Exchange(Driven):
     """One request on one connection. `parts` is its answer once there is one; answers leave in order."""
 
     __slots__ = (
-        "close", "decoded", "head", "http", "later", "line", "model", "parts", "request", "size", "started",
+        "close", "decoded", "head", "http", "journey", "later", "line", "model", "parts", "request", "size", "started",
         "state",
     )  # fmt: skip
 
@@ -82,6 +92,7 @@ class Exchange(Driven):
         self.close = head.close
         self.later: Task[None] | None = None
         self.model: ServedModel | None = None
+        self.journey: Journey | None = None
         self.request: InferRequest | None = None
         self.parts: Parts | None = None
         self.size = 0
@@ -106,12 +117,19 @@ class Exchange(Driven):
                 raise DeadlineExceeded("the deadline passed before the request was there")
             model = self.model = state.serving.find(head.name, head.version)
             servable = model.servable
+            limit = getattr(servable, "deadline", math.inf)
+            if limit < left:  # noqa: PLR1730  every request is here, and min() costs three times as much
+                left = limit
+            journey = self.journey = Journey(explain=head.explain)
+            if head.version:
+                journey.direct = True
             if len(body) > _DEAR_BYTES and (refused := self._refused(servable, now + left)) is not None:
                 raise refused
             if head.coding:
                 http = self.http = http._replace(body=inflate(body, head.coding, state.limits))
             deadline = now + left
-            request = self.request = codec.decode(http, model, Context(head.request_id, deadline, codec.name))
+            context = Context(head.request_id, deadline, codec.name, "", http, journey)
+            request = self.request = codec.decode(http, model, context)
             self.decoded = monotonic()
             self.begin(servable.infer(request))
             if not self.over:
@@ -137,11 +155,13 @@ class Exchange(Driven):
         sent = monotonic()
         self.state.pace.touch(sent)
         started = self.started
+        journey: Journey = self.journey  # type: ignore[assignment]  # set by answer
         self.state.observer.request(
             RequestRecord(
                 response.model, response.version, head.codec.name, Code.OK, self.request.rows,  # type: ignore[union-attr]
                 self.decoded - started, response.queue_seconds, response.predict_seconds, sent - now, sent - started,
                 response.batch_rows, head.request_id, self.line.peer, len(self.http.body), self.size,
+                journey.variant, journey.degraded, journey.prediction_id,
             )
         )  # fmt: skip
 
@@ -207,7 +227,8 @@ class Exchange(Driven):
             failure = ServerFailed("the server failed on this request; its log says why")
         if not self.line.lost:
             try:
-                self._send(with_retry_after(self._encode_failure(failure), failure))
+                answer = with_retry_after(self._encode_failure(failure), failure)
+                self._send(explained(answer, self.journey))
             except Exception as broken:  # noqa: BLE001  a caller gets an answer even then
                 _log.exception("a failure could not be encoded", exc_info=broken)
                 self._send(refusal(500, "the server failed on this request; its log says why"))
@@ -222,16 +243,17 @@ class Exchange(Driven):
 
     def _record_failure(self, failure: Failure) -> None:
         head, now = self.head, monotonic()
-        model = self.model
+        model, journey = self.model, self.journey or Journey()
         self.state.observer.request(
             RequestRecord(
                 model.name if model is not None else "",  # never the caller's text: it would name endless metrics
-                model.version if model is not None else "",
+                journey.variant or (model.version if model is not None else ""),
                 head.codec.name if head.codec is not None else "",
                 failure.code,
                 self.request.rows if self.request is not None else 0,
                 self.decoded - self.started if self.decoded else now - self.started,
                 0.0, 0.0, 0.0, now - self.started, 0, head.request_id, self.line.peer, len(self.http.body), self.size,
+                journey.variant, journey.degraded, journey.prediction_id,
             )
         )  # fmt: skip
 
@@ -240,14 +262,17 @@ class Exchange(Driven):
         head, state = self.head, self.state
         if state.draining and self.line.ends_with(self):
             self.close = True
-        data = None if self.close else encode_plain(answer, state.tail, head.plain_bytes)
+        tail = state.tail
+        if self.journey is not None and self.journey.prediction_id:
+            tail = answerer_fields(self.journey) + tail
+        data = None if self.close else encode_plain(answer, tail, head.plain_bytes)
         if data is not None:
             self.parts = data
             self.size = len(data)
         else:
             self.parts, self.size = encode_any(
                 answer,
-                state.tail,
+                tail,
                 state.limits,
                 connection="close" if self.close else head.keep_alive_field,
                 head_only=head.head_only,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from urllib.parse import parse_qs
 
 import httptools
 
@@ -38,6 +39,7 @@ _SINGLE = frozenset(
 #: Spellings that some other server on the way might take for a framing field.
 _LOOKALIKES = frozenset(("content_length", "transfer_encoding"))
 _REQUEST_ID_LENGTH = 128
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class Head:
@@ -47,12 +49,12 @@ class Head:
     `version`. `length` is the body's size in bytes, -1 where it is chunked. Where the request cannot be served,
     `answer` or `failure` says why; `close` says that the connection ends with this request, `unread` that it does
     so without waiting for the body. `deadline` is in seconds. A response body up to `plain_bytes` without fields
-    of its own goes the short way.
+    of its own goes the short way. `explain`: the caller wants to know which steps his request took.
     """
 
     __slots__ = (
-        "accepts", "answer", "close", "codec", "coding", "deadline", "deadline_given", "expects", "failure", "found",
-        "head_only", "headers", "keep_alive_field", "length", "method", "name", "path", "plain_bytes", "query",
+        "accepts", "answer", "close", "codec", "coding", "deadline", "deadline_given", "expects", "explain", "failure",
+        "found", "head_only", "headers", "keep_alive_field", "length", "method", "name", "path", "plain_bytes", "query",
         "request_id", "unread", "version",
     )  # fmt: skip
 
@@ -65,6 +67,7 @@ class Head:
         self.close = False
         self.keep_alive_field = ""
         self.expects = False
+        self.explain = False
         self.found: Found | None = None
         self.codec: InferCodec | None = None
         self.name = ""
@@ -284,6 +287,8 @@ def _settle(head: Head, default_deadline: float) -> None:
                 expected="milliseconds as a plain number",
                 got=wanted[:40],
             )
+    if head.query or "x-explain" in headers:
+        _read_explain(head)
     coding = headers.get("content-encoding", "").lower()
     if coding in ("gzip", "x-gzip"):
         head.coding = "gzip"
@@ -294,3 +299,19 @@ def _settle(head: Head, default_deadline: float) -> None:
     accept = headers.get("accept-encoding")
     if accept is not None:
         head.accepts = accepted_coding(accept)
+
+
+def _read_explain(head: Head) -> None:
+    """Whether the steps of the request shall be told: `?explain` or the header field, off where it says so."""
+    wanted = head.headers.get("x-explain")
+    field = "x-explain"
+    if wanted is None and "explain" in head.query:
+        found = parse_qs(head.query, keep_blank_values=True).get("explain")
+        wanted, field = (found[0] or "true") if found else None, "?explain"
+    if wanted is None:
+        return
+    known = _FLAGS.get(wanted.lower())
+    if known is not None:
+        head.explain = known
+    elif head.failure is None:
+        head.failure = InvalidInput("neither yes nor no", field=field, expected="true or false", got=wanted[:40])

@@ -6,8 +6,10 @@ import json
 import math
 from functools import lru_cache
 from http import HTTPStatus
+from urllib.parse import quote
 
 from turnout.core.errors import Failure
+from turnout.core.messages import Journey
 from turnout.entrypoints.http.compression import deflate
 from turnout.entrypoints.http.limits import HttpLimits
 from turnout.protocols.http import JSON, HttpResponse
@@ -19,6 +21,9 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Clien
 TWIN_FIELD = "X-Twin"
 _starts: dict[tuple[int, str], bytes] = {}
 _STARTS_KEPT = 512
+
+#: What of printable ASCII stands for itself in a name, besides letters, digits and `_.-~`: all but blank and `%`.
+PLAIN = "!\"#$&'()*+,/:;<=>?@[\\]^`{|}"
 
 Parts = bytes | list[bytes | memoryview]
 
@@ -71,6 +76,26 @@ def _twin_field(twin: str) -> bytes:
     if not twin.isprintable():
         raise ValueError("a twin's name has a control character")
     return f"\r\nX-Twin: {twin}".encode("latin-1")
+
+
+def answerer_fields(journey: Journey) -> bytes:
+    """The fields that say who answered, as they stand at the end of a head. Needs a prediction id."""
+    start = _answerer_start(journey.served_by, journey.variant, journey.revision, journey.degraded)
+    return start + journey.prediction_id.encode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def _answerer_start(served_by: str, variant: str, revision: int, degraded: str) -> bytes:
+    """All that does not change from request to request. Names are percent-encoded where they are not plain ASCII."""
+    text = f"\r\nX-Served-By: {_plain(served_by)}" if served_by else ""
+    text += f"\r\nX-Variant: {_plain(variant)}" if variant else ""
+    text += f"\r\nX-Revision: {revision}"
+    text += f"\r\nX-Degraded: {_plain(degraded)}" if degraded else ""
+    return (text + "\r\nX-Prediction-Id: ").encode("ascii")
+
+
+def _plain(text: str) -> str:
+    return quote(text, safe=PLAIN, errors="replace")
 
 
 def encode_any(
