@@ -122,7 +122,7 @@ def test_a_failure_says_who_failed(problem: BaseException, outcome: str) -> None
     assert parse_prediction_id(journey.prediction_id).variant == 1
     assert ended(root.counts) == {("v8", "v8", "", outcome): 1}
     assert journey.steps is not None
-    assert [(step.node, step.outcome) for step in journey.steps] == [("endpoint", outcome)]
+    assert [(step.node, step.outcome) for step in journey.steps] == [("endpoint", type(problem).__name__)]
 
 
 def test_whoever_cancels_a_late_request_means_its_deadline() -> None:

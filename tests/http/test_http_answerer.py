@@ -99,7 +99,7 @@ def test_steps_are_told_to_who_asks(running: Running, path: str, headers: dict[s
     assert ("explain" in reply.json) == told
     if told:
         told_of = reply.json["explain"]
-        assert [(step["node"], step["outcome"]) for step in told_of["steps"]] == [("endpoint", "UNAVAILABLE")]
+        assert [(step["node"], step["outcome"]) for step in told_of["steps"]] == [("endpoint", "QueueFull")]
         assert told_of["prediction_id"] == reply.headers["x-prediction-id"]
         assert (told_of["served_by"], told_of["variant"], told_of["revision"]) == ("guided@1", "1", 4)
 

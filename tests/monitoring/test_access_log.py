@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_line_says_what_happened(path: Path) -> None:
     log = AccessLog(str(path))
     before = datetime.now(UTC)
-    log.request(RECORD)
+    log.request(RECORD._replace(variant="2", degraded="timeout", prediction_id="R3-1-00"))
     log.close()
     (line,) = lines(path)
     assert (
@@ -56,6 +56,9 @@ def test_a_line_says_what_happened(path: Path) -> None:
         "event": "request",
         "model": "iris",
         "version": "1",
+        "variant": "2",
+        "degraded": "timeout",
+        "prediction_id": "R3-1-00",
         "protocol": "v2",
         "code": "OK",
         "rows": 3,

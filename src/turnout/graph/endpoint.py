@@ -206,7 +206,8 @@ class Endpoint:
             outcome = _outcome(problem, context.deadline)
             self._failed(journey, outcome)
             if journey.steps is not None:
-                journey.steps.append(StepTrace("endpoint", self.name, outcome, monotonic() - started))
+                kind = type(problem).__name__
+                journey.steps.append(StepTrace("endpoint", self.name, kind, monotonic() - started))
             raise
         seal = self._seals.get((journey.variant, response.version)) or self._seal(journey.variant, response.version)
         journey.variant = seal.variant

@@ -52,9 +52,13 @@ class ModelInferCodec:
         if head is None:
             head = read_head(pieces.head)
         served = find(serving, head.model, head.version, "model_")
-        if (head.version or head.parameters) and context.journey is not None:
-            context.journey.direct = bool(head.version)
-            read_explain(head.parameters, context.journey)
+        journey = context.journey
+        if journey is not None:
+            if head.version:  # named by the caller, who then says nothing about how others are guided
+                journey.direct = True
+                journey.variant = served.version
+            if head.parameters:
+                read_explain(head.parameters, journey)
         signature = served.signature
         try:
             inputs = _raw_inputs(head, message, pieces.raws) if pieces.raws else _typed_inputs(head)

@@ -121,8 +121,9 @@ class Exchange(Driven):
             if limit < left:  # noqa: PLR1730  every request is here, and min() costs three times as much
                 left = limit
             journey = self.journey = Journey(explain=head.explain)
-            if head.version:
+            if head.version:  # named by the caller, who then says nothing about how others are guided
                 journey.direct = True
+                journey.variant = model.version
             if len(body) > _DEAR_BYTES and (refused := self._refused(servable, now + left)) is not None:
                 raise refused
             if head.coding:
