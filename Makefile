@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TORCH_VENV := .venvs/torch
 TORCH := torch==2.13.0
 RAN_NONE := 5
-EXTRAS := onnx sklearn xgboost lightgbm catboost dataframe parquet s3 compile
+EXTRAS := onnx sklearn xgboost lightgbm catboost dataframe parquet s3 postgres compile
 GROUPS := test lint build
 
 .DEFAULT_GOAL := help

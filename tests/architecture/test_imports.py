@@ -23,7 +23,18 @@ MODEL_LIBRARIES = {
 OPTIONAL = {*MODEL_LIBRARIES, "pyarrow", "obstore"}
 #: What `pip install turnout` brings, by the name it is imported under.
 BASE = {
-    *("google", "hpack", "httptools", "msgspec", "numpy", "orjson", "prometheus_client", "simdjson", "uvloop"),
+    *(
+        "google",
+        "hpack",
+        "httptools",
+        "msgspec",
+        "numpy",
+        "orjson",
+        "prometheus_client",
+        "simdjson",
+        "sqlalchemy",
+        "uvloop",
+    ),
     *("turnout", "yaml", *sys.stdlib_module_names),
 }
 #: The parts of the package that run in a router's process.
@@ -112,10 +123,22 @@ def test_the_package_itself_imports_nothing() -> None:
 @pytest.mark.parametrize(
     ("module", "not_yet"),
     [
-        ("turnout.entrypoints.cli", {"numpy", "asyncio", "ssl", "http.client", "yaml", "turnout.formats"}),
-        ("turnout.entrypoints.serve", {"http.client", "urllib.request", "yaml", "turnout.deploy.sources.known"}),
-        ("turnout.entrypoints.router", {"http.client", "yaml", "turnout.formats", "turnout.deploy.sources"}),
-        ("turnout.entrypoints.worker", {"asyncio", "ssl", "http.client", "yaml", "turnout.deploy.sources"}),
+        (
+            "turnout.entrypoints.cli",
+            {"numpy", "asyncio", "ssl", "http.client", "yaml", "sqlalchemy", "turnout.formats"},
+        ),
+        (
+            "turnout.entrypoints.serve",
+            {"http.client", "urllib.request", "yaml", "sqlalchemy", "turnout.deploy.sources.known"},
+        ),
+        (
+            "turnout.entrypoints.router",
+            {"http.client", "yaml", "sqlalchemy", "turnout.formats", "turnout.deploy.sources"},
+        ),
+        (
+            "turnout.entrypoints.worker",
+            {"asyncio", "ssl", "http.client", "yaml", "sqlalchemy", "turnout.deploy.sources"},
+        ),
     ],
 )
 def test_what_starts_imports_only_what_it_will_need(module: str, not_yet: set[str]) -> None:
