@@ -43,7 +43,8 @@ from turnout import formats
 from turnout.core.errors import MissingExtra
 from turnout.core.tensors import bytes_array
 from turnout.runtime import frames
-from turnout.runtime.wire import Wire, pair
+from turnout.runtime.lifeline import Lifeline
+from turnout.runtime.wire import pair
 from turnout.runtime.work import WorkLoop, warm_up
 
 code, foreign = sys.argv[1:]
@@ -51,7 +52,7 @@ assert formats.detect(formats.Artifact.of(code)).name == "python"
 model = formats.load(code)
 warm_up(model, None)
 ours, theirs = pair()
-loop = WorkLoop(model, Wire(ours), lambda message, fds: True)
+loop = WorkLoop(model, Lifeline(ours), lambda message, fds: True)
 sent = [frames.piece(0, np.array([1.0, 2.0, 4.0])), frames.piece(1, bytes_array(["a", "b", "grün"], [3]))]
 answer = frames.decode(b"".join(loop.answer(frames.decode(b"".join(frames.encode(1, 0.0, [2, 1], [9e9, 9e9], sent))))))
 assert answer.note is None, answer.note

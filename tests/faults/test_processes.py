@@ -14,7 +14,8 @@ import pytest
 
 from tests.faults.load import FOLDER, Load, ask, check
 from tests.faults.models import model
-from turnout.testing.server import alive, children, end, serving, start
+from turnout.testing.server import alive, end, serving, start
+from turnout.testing.server import family as family_of
 
 WORDS = (f"m={FOLDER}", "--access-log", "off")
 
@@ -37,39 +38,6 @@ def test_a_killed_router_is_started_again_on_the_same_port() -> None:
         for _ in range(30):  # both routers, by chance of the kernel
             check(ask(server, 1), 1)
         assert server.is_ready()
-
-
-@pytest.mark.parametrize("words", [(), ("--routers", "2", "--replicas", "2")])
-def test_nothing_outlives_a_killed_controller(words: tuple[str, ...]) -> None:
-    with serving(*WORDS, *words) as server:
-        family = children(server.process.pid)
-        assert len(family) == (4 if words else 2)
-        check(ask(server, 1), 1)
-        server.process.kill()
-        server.process.wait(5)
-        server.wait_until(lambda: not any(alive(pid) for pid in family), 3, "all of them are gone")
-        with pytest.raises(OSError):
-            ask(server, 2)
-
-
-def test_a_controller_killed_while_a_model_loads_leaves_nothing(tmp_path: Path) -> None:
-    slow = tmp_path / "model.py"
-    slow.write_text("import time\ntime.sleep(60)\ndef predict(x): return x\n")
-    process = start([f"m={slow}"], tmp_path / "log")
-    try:
-        until = time.monotonic() + 10
-        while len(children(process.pid)) < 2 and time.monotonic() < until:
-            time.sleep(0.02)
-        time.sleep(0.5)
-        family = children(process.pid)
-        assert len(family) == 2
-        process.kill()
-        until = time.monotonic() + 3
-        while any(alive(pid) for pid in family) and time.monotonic() < until:
-            time.sleep(0.02)
-        assert not any(alive(pid) for pid in family)
-    finally:
-        end(process)
 
 
 @pytest.mark.parametrize("routers", ["1", "2"])
@@ -121,7 +89,7 @@ def test_a_second_signal_ends_at_once() -> None:
         thread = threading.Thread(target=hang)
         thread.start()
         time.sleep(0.3)
-        family = children(server.process.pid)
+        family = server.family()
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         assert server.process.poll() is None, "it did not wait for the request"
@@ -175,7 +143,7 @@ def refused(folder: Path, words: list[str], *says: str) -> None:
     try:
         until = time.monotonic() + 20
         while process.poll() is None and time.monotonic() < until:
-            family |= set(children(process.pid))
+            family |= set(family_of(process))
             time.sleep(0.005)
         assert process.wait(1) == 1
     finally:

@@ -82,8 +82,9 @@ def test_a_lone_worker_killed_gives_typed_refusals_and_comes_back() -> None:
         client.close()
         server.wait_until(server.is_ready)
         server.wait_until(lambda: descriptors(router) <= before, 5, "as many descriptors as before")
-        assert len(children(server.process.pid)) == 2
+        assert len(server.family()) == 3, "controller, router and worker"
         assert not zombies(server.process.pid)
+        assert not zombies(server.controller)
 
 
 def descriptors(pid: int) -> int:

@@ -14,6 +14,7 @@ from turnout.core.messages import InferRequest, InferResponse
 from turnout.deploy.version import VersionSpec
 from turnout.runtime.batch_policy import BatchPolicy
 from turnout.runtime.batching import Batching
+from turnout.runtime.lifeline import Lifeline
 from turnout.runtime.replica import Done, Inline, Lost, Place, Replica
 from turnout.runtime.wire import Message, Wire, pair
 from turnout.runtime.work import WorkLoop
@@ -35,7 +36,7 @@ def in_thread(memory: bool) -> Make:
             return message["op"] != "stop"
 
         def work() -> None:
-            loop = WorkLoop(model(), Wire(theirs), control)
+            loop = WorkLoop(model(), Lifeline(theirs), control)
             loop.add_link(far.detach())
             loop.run()
             theirs.close()

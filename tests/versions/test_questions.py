@@ -73,7 +73,7 @@ def test_garbage_gets_an_answer_and_changes_nothing(tmp_path: Path) -> None:
 def test_a_crowd_is_answered_and_leaves_nothing_open(tmp_path: Path) -> None:
     write_version(tmp_path / "m", 1)
     with serving(str(tmp_path / "m")) as server:
-        descriptors = Path(f"/proc/{server.process.pid}/fd")
+        descriptors = Path(f"/proc/{server.controller}/fd")
         before = len(list(descriptors.iterdir()))
         crowd = [connected(server) for _ in range(150)]
         for sock in crowd:

@@ -34,7 +34,7 @@ def do(server: Server, what: str, model: str = "m", **words: str) -> str:
 def descriptors(server: Server) -> Counter[str]:
     """What the controller and its routers hold open for the sake of children and their versions."""
     found: Counter[str] = Counter()
-    for pid in [server.process.pid, *server.routers()]:
+    for pid in [server.controller, *server.routers()]:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             try:
                 kind = str(entry.readlink())

@@ -211,7 +211,7 @@ def test_a_hundred_cycles_leave_the_server_where_it_began(tmp_path: Path) -> Non
 
         for _ in range(5):
             cycle()
-        pids = [server.process.pid, *server.routers()]
+        pids = [server.controller, *server.routers()]
         before = sum(map(resident, pids))
         for _ in range(100):
             cycle()

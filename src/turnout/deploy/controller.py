@@ -8,21 +8,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from turnout.core.errors import Failure
 from turnout.deploy.administration import Administration
+from turnout.deploy.kept import Kept
 from turnout.deploy.managed import Version
 from turnout.deploy.plan import Phase
-from turnout.deploy.routers import Router, Routers
+from turnout.deploy.resume import resume
+from turnout.deploy.routers import Doors, Router, Routers
 from turnout.deploy.spec import ModelSpec, ServeSpec, template_of
 from turnout.deploy.status import waiting_labels
+from turnout.deploy.succession import Left, Succession, state_of
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.threads import in_thread
 from turnout.deploy.versions import Versions
 from turnout.deploy.watch import Watch
 from turnout.deploy.workers import Worker, Workers
-from turnout.runtime.wire import Message
+from turnout.runtime.wire import Message, Wire
 
 logger = logging.getLogger("turnout")
 _STATUS_SECONDS = 1.0
@@ -37,14 +41,20 @@ class Controller:
     `tell` gets what is being done for a version while that takes its time: its name, and a few words.
     """
 
-    def __init__(self, spec: ServeSpec, supply: Supply, announce: Announce, tell: Tell | None = None) -> None:
-        self.spec = spec
+    def __init__(
+        self, spec: ServeSpec, supply: Supply, announce: Announce, tell: Tell | None = None, kept: Kept | None = None
+    ) -> None:
+        self.kept = kept or Kept()
+        self.spec = spec.with_ports(*self.kept.ports) if self.kept.again and self.kept.ports[0] else spec
+        self.succession = Succession(self.kept, self._has_returned)
         self.supply = supply
         self.failure = ""
         self._announce = announce
         self._tell = tell
         self._announced = False
         self._stopping = False
+        self._told = self.kept.stopping
+        self._goes_on = False
         self._dismissed = False
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[int] = self._loop.create_future()
@@ -57,25 +67,45 @@ class Controller:
         )
 
     async def run(self) -> int:
-        """Serves until told to stop; returns the process's exit code. Raises OSError if a port is not to be had."""
+        """Serves until told to stop; returns the process's exit code. Raises OSError if a port is not to be had.
+
+        What a controller before this one has left is gone on with, and if this one breaks, that is left to the next.
+        """
         limit = self._loop.call_later(self.spec.load_timeout, self._load_timed_out)
         status = asyncio.ensure_future(self._say_status())
         admin = None
         try:
-            self.routers = self.versions.routers = Routers(self.spec, self)
+            left = await self.succession.find(self.spec)
+            doors = left.doors if left is not None else self.succession.doors()
+            self.routers = self.versions.routers = Routers(self.spec, self, doors)
             self.spec = self.routers.spec
+            self.succession.begin(self.spec, self.routers, self._state)
+            self.workers.lifeline = self.routers.lifeline = self.succession.lifeline
             self.versions.asked = [model.name for model in self.spec.models]
+            if left is not None:
+                self._go_on(left)
             self.routers.expect(self.versions.asked)
             finding = asyncio.ensure_future(self._find_all())
             self.routers.start()
             admin = await self.administration.listen(self.spec.port)
+            if self._told:
+                self.stop()
             # A place that is slow to answer does not hold up the end, and what breaks there is not lost.
             ends: list[asyncio.Future[Any]] = [finding, self._exit]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if finding.done():
                 finding.result()
             finding.cancel()
-            return await self._exit
+            code = await self._exit
+        except Exception:
+            if self.routers is not None and (self._stopping or not (self._announced or self._goes_on)):
+                self.kill()
+                self.succession.end()
+            raise
+        else:
+            self.kill()
+            self.succession.end()
+            return code
         finally:
             limit.cancel()
             status.cancel()
@@ -84,15 +114,19 @@ class Controller:
                 admin.close()
             for watch in self._watches.values():
                 watch.stop()
-            self.kill()
 
     def stop(self) -> None:
         """Drains and ends; called again, it ends at once."""
+        if self.routers is None and not self._told:
+            self._told = True  # as soon as it is known what has to be stopped
+            return
         if self._stopping or self.routers is None:
             self._finish(1)
             return
         self._stopping = True
         self.workers.stop()
+        self.workers.be_the_last()
+        self.succession.end()
         self.routers.drain()
         self._loop.call_later(self.spec.drain_timeout + 1.0, self._finish, 1)
         self._when_drained()
@@ -116,14 +150,64 @@ class Controller:
         self.workers.stop()
         self._finish(1)
 
+    def _go_on(self, left: Left) -> None:
+        """Takes over what runs, as it was wanted then. What this server's words want else is done after that."""
+        if self.routers is None:
+            return
+        self._goes_on = left.found["announced"]
+        self._announced = self._goes_on and self.kept.again
+        running = resume(left, self.spec, self.versions, self.workers, self.routers, again=self.kept.again)
+        for spec in running:
+            in_thread(self._loop, partial(self.supply.resume, spec))
+        for pid, wire, said, doors in left.in_order():
+            self._has_returned(pid, wire, said, doors)
+        for managed in list(self.versions.models.values()):
+            self.versions.resume(managed)
+            if managed.spec.watch and not managed.removed:
+                self.watch(managed.spec, managed.found)
+        logger.info("%d processes of the controller before this one go on", len(left.returned))
+
+    def _has_returned(self, pid: int, wire: Wire, said: Message, doors: Doors | None) -> bool:
+        """A child has found this controller. False for one that is not ours."""
+        if self.routers is None or said.get("event") != "joined":
+            return self.workers.returned(pid, wire, said)
+        uids = {uid for managed in self.versions.models.values() for uid in managed.versions}
+        alive = {worker.name: worker.child.pid for worker in self.workers.all if worker.child}
+        if not self.routers.returned(pid, wire, said, doors, uids, alive):
+            return False
+        self.succession.keep(self.routers)
+        for uid in uids:
+            self.versions.connected(uid)
+        return True
+
+    def _state(self) -> dict[str, Any]:
+        state = state_of(self.spec, self.versions, announced=self._announced or self._goes_on)
+        return {**state, "children": self.succession.children(self.workers, self.routers)}
+
+    def changes(self, *, soon: bool = False) -> None:
+        """What the next controller has to know is other than it was."""
+        if soon:
+            self.succession.write_soon()
+        else:
+            self.succession.write()
+
+    def child_started(self) -> None:
+        """The next controller has to know of it, before it is told anything."""
+        self.succession.write()
+
     async def _find_all(self) -> None:
-        await asyncio.gather(*[self._find(model) for model in self.spec.models])
+        known = set(self.versions.models) if self.kept.again else set()
+        await asyncio.gather(*[self._find(model) for model in self.spec.models if model.name not in known])
 
     async def _find(self, model: ModelSpec) -> None:
         """What one model stands for at the start. A place that is down is asked again, by whoever watches it."""
         try:
             found = await in_thread(self._loop, lambda: self.supply.find(model))
         except Failure as failure:
+            if (managed := self.versions.models.get(model.name)) is not None:  # it is served all the same
+                logger.warning("%s: %s", model.name, failure.message)
+                self.watch(model, managed.found)
+                return
             if not (failure.retryable and (model.watch or self.spec.keep_going)):
                 self._give_up(model.name, failure.message)
                 return
@@ -148,7 +232,7 @@ class Controller:
         self.administration.problems[name] = reason
 
     def _load_timed_out(self) -> None:
-        if not self._announced and not self.spec.keep_going:
+        if not self._announced and not self._goes_on and not self.spec.keep_going:
             late = ", ".join(v.uid for m in self.versions.models.values() for v in m.versions.values() if _moving(v))
             self._fail(f"{late or 'a router'} did not become ready within {self.spec.load_timeout:g} s")
 
@@ -156,6 +240,7 @@ class Controller:
 
     def worker_ready(self, worker: Worker) -> None:
         """Every router gets a way to it, unless nobody is to come there any more."""
+        self.succession.write_soon()
         if self.routers is not None and self.versions.serves(worker):
             self.routers.link(worker)
 
@@ -167,6 +252,7 @@ class Controller:
 
     def worker_gone(self, worker: Worker) -> None:
         """Routers are told, for a link may outlive the process."""
+        self.succession.write_soon()
         if self.routers is not None:
             self.routers.lost(worker.name)
         if self._stopping:
@@ -174,6 +260,7 @@ class Controller:
 
     def router_listening(self, router: Router) -> None:
         """It is linked to all that is ready, and none but it: a second link would be a second place."""
+        self.succession.write_soon()
         if self.routers is not None:
             for worker in self.workers.all:
                 if worker.ready and self.versions.serves(worker):
@@ -224,7 +311,7 @@ class Controller:
 
     def version_failed(self, version: Version) -> None:
         """At the start that is the end, unless the user wants the rest served all the same."""
-        if self._announced or self.spec.keep_going:
+        if self._announced or self._goes_on or self.spec.keep_going:
             logger.error("%s cannot be loaded: %s", version.uid, version.reason)
             self._when_ready()
         else:
@@ -251,6 +338,7 @@ class Controller:
             self._fail("; ".join(v.reason for m in models.values() for v in m.versions.values()) or "nothing to serve")
             return
         self._announced = True
+        self.succession.write_soon()
         for name, managed in models.items():
             for label, version in waiting_labels(managed).items():
                 logger.warning("%s: the label %s is for version %s, which is not loaded", name, label, version)

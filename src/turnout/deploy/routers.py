@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
-from turnout.deploy.listening import listen_shared
+from turnout.deploy.listening import listen, listen_shared
 from turnout.deploy.plan import Routing
-from turnout.deploy.process import Child
+from turnout.deploy.process import Child, OnEnd, OnMessage
 from turnout.deploy.restart import back_off, next_failures
+from turnout.deploy.run_file import Known
 from turnout.deploy.spec import ServeSpec
 from turnout.deploy.version import VersionSpec
 from turnout.deploy.workers import Worker
-from turnout.runtime.wire import Message, pair
+from turnout.runtime.wire import Message, Wire, pair
 
 logger = logging.getLogger("turnout")
 ROUTER = "turnout.entrypoints.router"
+#: Listening sockets: HTTP and gRPC.
+Doors = tuple[socket.socket, socket.socket]
 
 
 @dataclass(eq=False)
@@ -53,16 +56,26 @@ class Listener(Protocol):
     def router_failed(self, message: str) -> None: ...
     def router_asked(self, question: Message, answer: Callable[[Message], None]) -> None: ...
     def router_ended(self) -> None: ...
+    def child_started(self) -> None: ...
 
 
 class Routers:
-    """All routers of a server. Belongs to the running event loop. Raises OSError if a port is not to be had."""
+    """All routers of a server. Belongs to the running event loop. Raises OSError if a port is not to be had.
 
-    def __init__(self, spec: ServeSpec, listener: Listener) -> None:
-        http = listen_shared(spec.host, spec.port, spec.routers)
-        grpc = listen_shared(spec.host, spec.grpc_port, spec.routers)
-        self.spec = spec.with_ports(http[0].getsockname()[1], grpc[0].getsockname()[1])
-        self.all = [Router(str(i), sockets) for i, sockets in enumerate(zip(http, grpc, strict=True))]
+    left: the listening sockets of each, by name, where a controller before this one had them.
+    """
+
+    def __init__(self, spec: ServeSpec, listener: Listener, left: Mapping[str, Doors] | None = None) -> None:
+        names = [str(number) for number in range(spec.routers)]
+        if left:
+            doors = [left.get(name) or _again(spec) for name in names]
+        else:
+            http = listen_shared(spec.host, spec.port, spec.routers)
+            doors = list(zip(http, listen_shared(spec.host, spec.grpc_port, spec.routers), strict=True))
+        self.spec = spec.with_ports(doors[0][0].getsockname()[1], doors[0][1].getsockname()[1])
+        self.all = [Router(name, sockets) for name, sockets in zip(names, doors, strict=True)]
+        #: Where children find the next controller, as it goes with the first message to each.
+        self.lifeline: Message = {}
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._stopping = False
@@ -87,9 +100,53 @@ class Routers:
         return any(router.child for router in self.all)
 
     def start(self) -> None:
-        """Starts all of them."""
+        """Starts all that do not run."""
         for router in self.all:
-            self._start(router)
+            if router.child is None:
+                self._start(router)
+
+    def resume(self, known: dict[str, Known]) -> None:
+        """Takes over those that still run, out of `known`."""
+        for router in self.all:
+            if (one := known.pop(f"router {router.name}", None)) is not None:
+                router.failures, router.ever_listening = one.about["failures"], one.about["ever"]
+                ears = self._ears(router)
+                router.child = Child(one.name, one.pid, one.pidfd, *ears, started=one.about["started"])
+
+    def returned(
+        self, pid: int, wire: Wire, said: Message, doors: Doors | None, needed: Container[str], alive: Mapping[str, int]
+    ) -> bool:
+        """One that was taken over brings its wire, and says what it has. False where there is none of that process.
+
+        doors: its listening sockets. needed: the uids of the versions that it should have; it forgets the others.
+        alive: the process of each worker.
+        """
+        for router in self.all:
+            if router.child and router.child.pid == pid and router.child.wire is None:
+                router.child.join(wire)
+                if doors is not None and doors is not router.sockets:
+                    for sock in router.sockets:
+                        sock.close()
+                    router.sockets = doors
+                router.send({"op": "expect", "models": self._expected})
+                for replica, process in said["replicas"].items():
+                    if process and process != alive.get(replica):
+                        router.send({"op": "gone", "replica": replica})
+                    else:
+                        router.connected.add(replica)
+                for uid in said["loaded"]:
+                    if uid not in needed:
+                        router.send({"op": "unload", "uid": uid})
+                for spec in self._inline.values():
+                    if spec.uid not in said["loaded"]:
+                        router.send({"op": "inline", "spec": spec.to_json()})
+                self._listens(router)
+                return True
+        return False
+
+    def doors(self) -> list[Doors]:
+        """The listening sockets of each."""
+        return [router.sockets for router in self.all]
 
     def have(self, replica: str) -> bool:
         """Whether every router has connected that replica."""
@@ -169,11 +226,14 @@ class Routers:
 
     def link_one(self, router: Router, worker: Worker) -> None:
         """Gives one router a way to a worker."""
+        if worker.name in router.connected:
+            return  # a second link would be a second place
         near, far = pair()
         with near, far:
             if worker.child and router.child:
                 worker.child.send({"op": "link"}, [far.fileno()])
                 told = {"op": "replica", "spec": worker.spec.to_json(), "replica": worker.name, **worker.description}
+                told["pid"] = worker.child.pid
                 router.send(told, [near.fileno()])
 
     def _unloaded(self, router: Router | None, uid: str) -> None:
@@ -190,22 +250,33 @@ class Routers:
         if self._stopping:
             return
 
+        try:
+            router.child = Child.start(f"router {router.name}", ROUTER, *self._ears(router))
+        except OSError as problem:
+            self._not_started(router, problem)
+            return
+        self._listener.child_started()
+        # What is expected goes with the very first message: a router that expects nothing calls itself ready.
+        start = {"op": "start", "router": router.name, "spec": self.spec.to_json(), "models": self._expected}
+        router.send({**start, **self.lifeline}, [s.fileno() for s in router.sockets])
+        for spec in self._inline.values():
+            router.send({"op": "inline", "spec": spec.to_json()})
+
+    def _ears(self, router: Router) -> tuple[OnMessage, OnEnd]:
         def on_message(_child: Child, message: Message) -> None:
             self._heard(router, message)
 
         def on_end(child: Child, how: str) -> None:
             self._ended(router, child, how)
 
-        try:
-            router.child = Child(f"router {router.name}", ROUTER, on_message, on_end)
-        except OSError as problem:
-            self._not_started(router, problem)
-            return
-        # What is expected goes with the very first message: a router that expects nothing calls itself ready.
-        start = {"op": "start", "router": router.name, "spec": self.spec.to_json(), "models": self._expected}
-        router.send(start, [s.fileno() for s in router.sockets])
-        for spec in self._inline.values():
-            router.send({"op": "inline", "spec": spec.to_json()})
+        return on_message, on_end
+
+    def _listens(self, router: Router) -> None:
+        router.listening = router.ever_listening = True
+        self._listener.router_listening(router)
+        for model, routing in self._shown.items():
+            self._show(router, model, routing)
+        router.send({"op": "open"})  # only now: one that was started again refuses nobody for what it knows not
 
     def _not_started(self, router: Router, problem: OSError) -> None:
         if not router.ever_listening:
@@ -218,11 +289,7 @@ class Routers:
     def _heard(self, router: Router, message: Message) -> None:
         match message["event"]:
             case "listening":
-                router.listening = router.ever_listening = True
-                self._listener.router_listening(router)
-                for model, routing in self._shown.items():
-                    self._show(router, model, routing)
-                router.send({"op": "open"})  # only now: one that was started again refuses nobody for what it knows not
+                self._listens(router)
             case "connected":
                 router.connected.add(message["replica"])
                 model = message["replica"].rpartition("@")[0]
@@ -282,3 +349,8 @@ class Routers:
         for router in self.all:
             if router.name == message["for"]:
                 router.send({"op": "gathered", "id": message["id"], "snapshot": message["snapshot"]})
+
+
+def _again(spec: ServeSpec) -> Doors:
+    """For a router whose sockets are gone while others of the same ports are there."""
+    return listen(spec.host, spec.port, shared=True), listen(spec.host, spec.grpc_port, shared=True)

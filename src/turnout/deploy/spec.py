@@ -146,6 +146,7 @@ class ServeSpec:
     default_deadline: float = 30.0
     load_timeout: float = 300.0
     drain_timeout: float = 30.0
+    orphan_seconds: float = 86400.0
     max_body_bytes: int = 64 << 20
     access_log: str = "stderr"
     model_control: bool = False

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from turnout import formats
-from turnout.core.errors import InvalidInput, LoadFailed, VersionNotFound
+from turnout.core.errors import EnvironmentFailed, InvalidInput, LoadFailed, VersionNotFound
 from turnout.deploy.environments.environment import IndexPolicy, Requirements
 from turnout.deploy.home import home
 from turnout.deploy.repository import stamp, versions_in
@@ -114,6 +115,15 @@ class Supply:
         """Says that a version is not needed any more: what it has used may be evicted."""
         for let_go in self._held.pop(uid, []):
             let_go()
+
+    def resume(self, spec: VersionSpec) -> None:
+        """Keeps from being evicted what a version uses that has been loaded by a controller before this one."""
+        if spec.pinned and self.cache.hold(spec.digest):
+            self._hold(spec.uid, partial(self.cache.release, spec.digest))
+        if spec.environment:
+            with suppress(EnvironmentFailed):
+                environment = self.environments.find(spec.environment)
+                self._hold(spec.uid, self.environments.hold(environment).close)
 
     def prepare(self, model: ModelSpec, found: Found, generation: int, tell: Tell) -> VersionSpec:
         """A version ready to be loaded. Raises LoadFailed and its kinds."""

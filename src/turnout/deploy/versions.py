@@ -33,6 +33,7 @@ class Listener(Protocol):
     def version_ready(self, version: Version) -> None: ...
     def version_failed(self, version: Version) -> None: ...
     def progress(self, version: Version, text: str) -> None: ...
+    def changes(self, *, soon: bool = False) -> None: ...
 
 
 class Versions:
@@ -94,6 +95,17 @@ class Versions:
         managed.variants, managed.guide = variants, guide
         managed.staged, managed.staged_specs = [], {}
         return self.manage(spec, found)
+
+    def resume(self, managed: Managed) -> None:
+        """Goes on with a model as a controller before this one had it; its workers are taken over by now."""
+        for version in list(managed.versions.values()):
+            if version.phase is Phase.LOADING and self.routers is not None:
+                limit = self.routers.spec.load_timeout
+                self._loop.call_later(limit, self._late, version, limit)
+                self.connected(version.uid)
+            elif version.phase is Phase.DRAINING:
+                self._drain(managed, version, Phase.READY)
+        self.reconcile(managed)
 
     def remove(self, name: str) -> Managed:
         """Nothing of a model is wanted any more; what is in flight is still answered."""
@@ -251,6 +263,10 @@ class Versions:
     def _unload(self, managed: Managed, version: Version) -> None:
         was = version.phase
         version.move(Phase.DRAINING)
+        self._listener.changes()
+        self._drain(managed, version, was)
+
+    def _drain(self, managed: Managed, version: Version, was: Phase) -> None:
         before = sum(worker.memory for worker in self.workers.of(version.uid))
 
         def drained() -> None:
@@ -278,6 +294,7 @@ class Versions:
         routing = managed.route()
         if routing != managed.routing and self.routers is not None:
             managed.routing = routing
+            self._listener.changes()  # before anybody is sent there: it must never be forgotten again
             self.routers.show(managed.spec.name, routing)
 
     def _expect(self) -> None:
@@ -292,6 +309,7 @@ class Versions:
 
     def wake(self) -> None:
         """Lets go on who waits for a model whose way has ended, once every router has heard of it."""
+        self._listener.changes(soon=True)
         if self.routers is not None and not self.routers.seen:
             return
         left = []

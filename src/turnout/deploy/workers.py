@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
-from turnout.deploy.process import Child
+from turnout.deploy.process import Child, OnEnd, OnMessage
 from turnout.deploy.restart import back_off, next_failures
+from turnout.deploy.run_file import Known
 from turnout.deploy.version import VersionSpec
 from turnout.monitoring.process import resident_bytes
-from turnout.runtime.wire import Message
+from turnout.runtime.wire import Message, Wire
 
 logger = logging.getLogger("turnout")
 WORKER = "turnout.entrypoints.worker"
@@ -51,6 +52,7 @@ class Listener(Protocol):
     def worker_ready(self, worker: Worker) -> None: ...
     def worker_failed(self, worker: Worker, message: str) -> None: ...
     def worker_gone(self, worker: Worker) -> None: ...
+    def child_started(self) -> None: ...
 
 
 class Workers:
@@ -58,6 +60,8 @@ class Workers:
 
     def __init__(self, listener: Listener) -> None:
         self.all: list[Worker] = []
+        #: Where children find the next controller, as it goes with the first message to each.
+        self.lifeline: Message = {}
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._stopping = False
@@ -72,6 +76,36 @@ class Workers:
             worker = Worker(spec, f"{spec.uid}#{number}")
             self.all.append(worker)
             self._start(worker)
+
+    def resume(self, spec: VersionSpec, known: dict[str, Known], *, missing: bool) -> None:
+        """Takes over the replicas of a version that still run, out of `known`.
+
+        missing: whether those that do not are started.
+        """
+        for number in range(spec.replicas):
+            worker = Worker(spec, f"{spec.uid}#{number}")
+            self.all.append(worker)
+            if worker.name in known:
+                self._take_over(worker, known.pop(worker.name))
+            elif missing:
+                self._start(worker)
+
+    def returned(self, pid: int, wire: Wire, said: Message) -> bool:
+        """One that was taken over brings its wire, and says how it is. False where there is none of that process."""
+        for worker in self.all:
+            if worker.child and worker.child.pid == pid and worker.child.wire is None:
+                worker.child.join(wire)
+                if worker.retired:
+                    worker.child.send({"op": "stop"})
+                self._heard(worker, said)
+                return True
+        return False
+
+    def be_the_last(self) -> None:
+        """No other controller will come: each ends when nobody is left for whom it works."""
+        for worker in self.all:
+            if worker.child:
+                worker.child.send({"op": "last"})
 
     def kill(self, name: str) -> None:
         """Ends one that does not answer; it is started again."""
@@ -112,15 +146,8 @@ class Workers:
             return
         worker.ready = False
         spec = worker.spec
-
-        def on_message(_child: Child, message: Message) -> None:
-            self._heard(worker, message)
-
-        def on_end(child: Child, how: str) -> None:
-            self._ended(worker, child, how)
-
         try:
-            worker.child = Child(worker.name, WORKER, on_message, on_end, spec.threads, spec.python)
+            worker.child = Child.start(worker.name, WORKER, *self._ears(worker), spec.threads, spec.python)
         except OSError as problem:
             reason = f"its process could not be started: {problem.strerror}"
             if worker.ever_ready:  # what once ran will run again
@@ -130,7 +157,23 @@ class Workers:
             else:
                 self._listener.worker_failed(worker, reason)
             return
-        worker.child.send({"op": "load", "spec": spec.to_json()})
+        self._listener.child_started()
+        worker.child.send({"op": "load", "spec": spec.to_json(), **self.lifeline})
+
+    def _take_over(self, worker: Worker, known: Known) -> None:
+        about = known.about
+        worker.ever_ready, worker.restarts, worker.failures = about["ever"], about["restarts"], about["failures"]
+        ears = self._ears(worker)
+        worker.child = Child(worker.name, known.pid, known.pidfd, *ears, started=about["started"])
+
+    def _ears(self, worker: Worker) -> tuple[OnMessage, OnEnd]:
+        def on_message(_child: Child, message: Message) -> None:
+            self._heard(worker, message)
+
+        def on_end(child: Child, how: str) -> None:
+            self._ended(worker, child, how)
+
+        return on_message, on_end
 
     def _heard(self, worker: Worker, message: Message) -> None:
         if message["event"] == "failed":

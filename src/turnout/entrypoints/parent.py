@@ -1,4 +1,4 @@
-"""What ties a process to the one that started it: neither outlives its purpose."""
+"""What ties a process to the one that started it, where it is not to go on alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ def die_with_parent() -> None:
 
     The parent's process id is the second word: one that ended before this line tells nobody any more.
     """
+    if len(sys.argv) > 2:
+        end_with(int(sys.argv[2]))
+
+
+def end_with(parent: int) -> None:
+    """The same for the child of that process, started in whatever way."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if len(sys.argv) > 2 and os.getppid() != int(sys.argv[2]):
+        if os.getppid() != parent:
             os._exit(1)

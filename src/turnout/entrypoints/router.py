@@ -1,7 +1,8 @@
 """The router process: both doors, the living tree, and a link to every replica. Never imports a model library
 unless a model is placed inline.
 
-Started as `python -m turnout.entrypoints.router FD PARENT`: the descriptor of its wire, and the controller.
+Started as `python -m turnout.entrypoints.router FD PARENT`: the descriptor of its wire, and the controller. Without a
+controller it goes on with what it was told last, and looks for the next one.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ from turnout.monitoring.fanout import Fanout
 from turnout.monitoring.metrics import Metrics
 from turnout.protocols.rest import rest_protocols
 from turnout.protocols.v2_grpc import GRPC_METHODS
+from turnout.runtime.lifeline import Lifeline
 from turnout.runtime.replica import Inline, Place, Replica
-from turnout.runtime.wire import Message, Wire
+from turnout.runtime.wire import Message
 
 logger = logging.getLogger("turnout")
 _WATCH_SECONDS = 0.05
@@ -50,7 +52,7 @@ _GC_OBJECTS = 50_000
 class Router:
     """One router of a ServeSpec: serves on two listening sockets until it is drained."""
 
-    def __init__(self, name: str, spec: ServeSpec, wire: Wire) -> None:
+    def __init__(self, name: str, spec: ServeSpec, wire: Lifeline) -> None:
         self.name = name
         self.spec = spec
         self.metrics = Metrics(name)
@@ -65,6 +67,8 @@ class Router:
         self._ended = asyncio.Event()
         self._draining = False
         self._closed: list[socket.socket] = []
+        self._doors: list[socket.socket] = []
+        self._processes: dict[str, int] = {}
         observer = Fanout(self.metrics, self.log)
         protocols = (*rest_protocols(repository=self.repository.routes()), self.scrape)
         own = {method.path: method for method in self.repository.methods()}
@@ -79,9 +83,10 @@ class Router:
         self.metrics.add_source(self.log.samples)
 
     async def run(self, http: socket.socket, grpc: socket.socket) -> None:
-        """Serves until drained or until the controller is gone."""
+        """Serves until drained, or until no controller is to be had any more."""
         self.log.start()
         self._closed = [http, grpc]
+        self._doors = [http, grpc]
         self._wire.sock.setblocking(False)
         self._loop.add_reader(self._wire.fileno(), self._read)
         self._wire.send({"event": "listening"})
@@ -141,9 +146,35 @@ class Router:
         try:
             for message, fds in self._wire.poll():
                 self._obey(message, fds)
-        except EOFError:  # the controller is gone: nobody could ever stop or mend this process
+        except EOFError:
             self._loop.remove_reader(self._wire.fileno())
+            self.questions.lost()
+            if self._wire.lost():
+                self._look()
+            else:  # nobody could ever stop or mend this process
+                self.drain()
+
+    def _look(self) -> None:
+        """The controller is gone: what was told last holds, until the next one is found."""
+        if self._draining:
+            return
+        if self._wire.find(self._hello(), [sock.fileno() for sock in self._doors]):
+            self._wire.sock.setblocking(False)
+            self._loop.add_reader(self._wire.fileno(), self._read)
+            self.questions.found(self._wire)
+        elif self._wire.over:
+            logger.warning("no controller was found for %g s, so this router ends", self._wire.orphan_seconds)
             self.drain()
+        else:
+            self._loop.call_later(self._wire.delay, self._look)
+
+    def _hello(self) -> Message:
+        versions = self.live.versions()
+        replicas = {place.name: self._processes.get(place.name, 0) for v in versions for place in v.batching.places}
+        return {
+            "event": "hello",
+            "said": {"event": "joined", "replicas": replicas, "loaded": [version.uid for version in versions]},
+        }
 
     def _obey(self, message: Message, fds: list[int]) -> None:
         match message["op"]:
@@ -190,10 +221,12 @@ class Router:
         except OSError:
             return  # it died in the meantime; the controller knows, and links the next one
         batching.add_place(replica)
+        self._processes[message["replica"]] = message["pid"]
         self._wire.send({"event": "connected", "replica": message["replica"]})
 
     def _disconnect(self, name: str) -> None:
         """A worker is dead. Its link says so sooner, unless something that it forked still holds that open."""
+        self._processes.pop(name, None)
         for version in self.live.versions():
             for place in list(version.batching.places):
                 if place.name == name and isinstance(place, Replica):
@@ -246,8 +279,11 @@ class Router:
                 yield Sample("turnout_worker_memory_bytes", labels3, memory)
 
 
-async def _run(wire: Wire) -> None:
+async def _run(wire: Lifeline) -> None:
     message, fds = wire.receive()
+    wire.obey(message)
+    if not wire.path:
+        die_with_parent()
     http, grpc = (socket.socket(fileno=fd) for fd in fds)
     try:
         router = Router(message["router"], ServeSpec.from_json(message["spec"]), wire)
@@ -259,10 +295,9 @@ async def _run(wire: Wire) -> None:
 
 def main() -> None:
     """Serves what the controller says."""
-    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="turnout: %(message)s", stream=sys.stderr)
-    wire = Wire(socket.socket(fileno=int(sys.argv[1])))
+    wire = Lifeline(socket.socket(fileno=int(sys.argv[1])))
     try:
         uvloop.run(_run(wire))
     except EOFError:

@@ -19,7 +19,8 @@ _PATIENCE = 1.0
 class Scrape:
     """A REST protocol of one route. The controller carries snapshots between routers.
 
-    A router that does not answer within a second is left out: a stuck process must not hide the others.
+    A router that does not answer within a second is left out: a stuck process must not hide the others. While there is
+    no controller, so are all others.
     """
 
     name = "metrics"
@@ -50,6 +51,8 @@ class Scrape:
         return HttpResponse(200, content_type, body)
 
     async def _gather(self) -> list[Snapshot]:
+        if self._wire.away:
+            return []
         number = next(self._numbers)
         gathering = self._waiting[number] = _Gathering()
         self._wire.send({"event": "gather", "id": number})

@@ -19,6 +19,7 @@ from typing import Any
 from turnout.core.errors import InvalidInput
 from turnout.core.signature import Signature, TensorSpec
 from turnout.deploy.controller import Controller
+from turnout.deploy.kept import Kept
 from turnout.deploy.load import detect_format, load_options
 from turnout.deploy.policy import VersionPolicy
 from turnout.deploy.repository import models_in, versions_in
@@ -26,6 +27,7 @@ from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.deploy.supply import Supply
 from turnout.deploy.version import VersionSpec
 from turnout.entrypoints.progress import Progress
+from turnout.entrypoints.supervisor import supervise
 from turnout.entrypoints.supplies import name_of, supply_of
 from turnout.entrypoints.terminal import say
 from turnout.protocols import examples
@@ -44,7 +46,7 @@ def serve(arguments: argparse.Namespace) -> int:
     found = ", ".join(_said(model) for model in spec.models)
     logging.basicConfig(level=logging.INFO, format="turnout: %(message)s", stream=sys.stderr)
     say(f"loading {found} ...")
-    return asyncio.run(_run(spec, supply))
+    return supervise(lambda kept: asyncio.run(_run(spec, supply, kept)))
 
 
 def served_of(arguments: argparse.Namespace) -> tuple[ServeSpec, Supply]:
@@ -174,14 +176,14 @@ def _model(name: str, artifact: str, arguments: argparse.Namespace, batching: Ba
     )
 
 
-async def _run(spec: ServeSpec, supply: Supply) -> int:
+async def _run(spec: ServeSpec, supply: Supply, kept: Kept) -> int:
     progress = Progress()
 
     def announce(ready: ServeSpec, served: dict[str, dict[str, Any]]) -> None:
         progress.end()
         print(table(ready, served), flush=True)
 
-    controller = Controller(spec, supply, announce, progress)
+    controller = Controller(spec, supply, announce, progress, kept)
     loop = asyncio.get_running_loop()
 
     told = iter(("stopping: what is in flight is still answered; the next signal ends at once", "ending at once"))
@@ -199,10 +201,12 @@ async def _run(spec: ServeSpec, supply: Supply) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, reopen_logs)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     try:
         code = await controller.run()
     except OSError as problem:
-        controller.kill()
+        if controller.routers is not None:
+            raise
         say(problem.strerror or str(problem))
         return 1
     progress.end()

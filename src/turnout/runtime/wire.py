@@ -20,7 +20,12 @@ _MAX_FDS = 64
 
 
 class Wire:
-    """One end of such a socket. Sending blocks (the messages are small); receiving blocks or polls."""
+    """One end of such a socket. Sending blocks (the messages are small); receiving blocks or polls.
+
+    away: nobody is at the other end, and somebody may come.
+    """
+
+    away = False
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock

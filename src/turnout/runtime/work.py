@@ -20,8 +20,9 @@ from turnout.core.signature import Signature
 from turnout.core.tensors import DTYPES, Tensors
 from turnout.runtime import frames
 from turnout.runtime.channel import Far, open_far
+from turnout.runtime.lifeline import Lifeline
 from turnout.runtime.predict import Outcome, predict_batch, run_model
-from turnout.runtime.wire import Message, Wire
+from turnout.runtime.wire import Message
 
 logger = logging.getLogger("turnout")
 Control = Callable[[Message, list[int]], bool]
@@ -30,28 +31,33 @@ Control = Callable[[Message, list[int]], bool]
 class WorkLoop:
     """Serves one loaded model to any number of routers.
 
-    `control` gets every message from the controller; it returns False to stop the loop.
+    `control` gets every message from the controller; it returns False to stop the loop. hello: what the next
+    controller is told when this one is gone.
     """
 
-    def __init__(self, model: Model, wire: Wire, control: Control) -> None:
+    def __init__(self, model: Model, wire: Lifeline, control: Control, hello: Message | None = None) -> None:
         self._model = model
         self._signature = model.signature
         self._places = {spec.name: place for place, spec in enumerate(model.signature.outputs)}
         self._wire = wire
         self._control = control
+        self._hello = hello
         self._links: dict[int, Far] = {}
         self._poll = select.poll()
         self._poll.register(wire.fileno(), select.POLLIN)
 
     def add_link(self, fd: int) -> None:
         """Takes over a link socket to a router."""
-        far = open_far(socket.socket(fileno=fd))
+        try:
+            far = open_far(socket.socket(fileno=fd))
+        except (EOFError, OSError):
+            return  # the router died, or the controller did before it gave the router the other end
         for wake in far.wakes():
             self._links[wake] = far
             self._poll.register(wake, select.POLLIN)
 
     def run(self) -> None:
-        """Works until the controller says stop or is gone, and lets go of its links."""
+        """Works until the controller says stop, or none is to be had, and lets go of its links."""
         try:
             self._work()
         finally:
@@ -59,17 +65,29 @@ class WorkLoop:
                 self._drop(far)
 
     def _work(self) -> None:
-        while True:
-            for fd, _events in self._poll.poll():
+        while not self._wire.away or self._look():
+            for fd, _events in self._poll.poll(self._patience()):
                 if fd == self._wire.fileno():
                     try:
                         for message, fds in self._wire.poll():
                             if not self._control(message, fds):
                                 return
                     except EOFError:
-                        return
+                        self._poll.unregister(fd)
+                        if not self._wire.lost():
+                            return
                 elif fd in self._links:
                     self._serve(fd, self._links[fd])
+
+    def _patience(self) -> float | None:
+        """Milliseconds until the next controller is looked for; None while there is one."""
+        return 1000.0 * self._wire.delay if self._wire.away else None
+
+    def _look(self) -> bool:
+        """Looks for a controller, if it is time for that. False when nobody needs this process any more."""
+        if self._wire.find(self._hello or {}):
+            self._poll.register(self._wire.fileno(), select.POLLIN)
+        return not self._wire.over or bool(self._links)
 
     def _serve(self, fd: int, far: Far) -> None:
         wakes = far.wakes()

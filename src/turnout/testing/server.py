@@ -1,4 +1,8 @@
-"""A real `turnout serve` process to test against: started, asked, looked into, and always ended."""
+"""A real `turnout serve` process to test against: started, asked, looked into, and always ended.
+
+Its routers and workers outlive it, if it is killed. What belongs to it is therefore found by a mark in the environment,
+which every process has from the one that started it.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,19 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
+_MARK = "TURNOUT_TESTING_SERVER"
 _ADDRESSES = re.compile(r"REST\s+http://(\S+):(\d+).*?gRPC\s+\S+:(\d+)", re.DOTALL)
+
+
+#: The mark of each process that was started here.
+_MARKS: WeakKeyDictionary[subprocess.Popen[bytes], str] = WeakKeyDictionary()
 
 
 class Answer(NamedTuple):
@@ -108,8 +119,18 @@ class Server:
         """Process ids of the living routers, oldest first."""
         return self._children("turnout.entrypoints.router")
 
+    @property
+    def controller(self) -> int:
+        """The process id of the controller, which the started process has forked; 0 while there is none."""
+        own = command_line(self.process.pid)
+        return next((pid for pid in children(self.process.pid) if command_line(pid) == own), 0)
+
+    def family(self) -> list[int]:
+        """Process ids of everything that belongs to it and lives, but for the started process; oldest first."""
+        return [pid for pid in family(self.process) if pid != self.process.pid]
+
     def _children(self, module: str) -> list[int]:
-        return [pid for pid in children(self.process.pid) if module in command_line(pid)]
+        return [pid for pid in self.family() if module in command_line(pid)]
 
     def stop(self, timeout: float = 40.0) -> int:
         """SIGTERM, then the exit code. Raises TimeoutExpired."""
@@ -154,21 +175,25 @@ def start(
         command += ["--port", "0"]
     if "--grpc-port" not in words:
         command += ["--grpc-port", "0"]
+    mark = uuid.uuid4().hex
     with log.open("wb") as out:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, cwd=folder, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **(env or {}), _MARK: mark},
         )  # fmt: skip
+    _MARKS[process] = mark
+    return process
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ends a server and everything it started, whatever state that is in."""
-    for pid in [*children(process.pid), process.pid]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    process.kill()  # first: or it would start another controller
     process.wait(10.0)
+    until = time.monotonic() + 10.0
+    while (left := family(process)) and time.monotonic() < until:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _wait_for_addresses(server: Server, seconds: float) -> None:
@@ -183,6 +208,21 @@ def _wait_for_addresses(server: Server, seconds: float) -> None:
             raise RuntimeError(f"the server ended with {server.process.returncode}:\n{server.log}")
         time.sleep(0.02)
     raise RuntimeError(f"the server was not ready in {seconds} s:\n{server.log}")
+
+
+def family(process: subprocess.Popen[bytes]) -> list[int]:
+    """Process ids of everything alive that comes from a process of `start`, oldest first (Linux)."""
+    mark = f"{_MARK}={_MARKS[process]}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    after_name = (entry / "stat").read_text().rpartition(")")[2].split()
+                    found.append((int(after_name[19]), int(entry.name)))
+            except OSError:
+                continue
+    return [pid for _, pid in sorted(found) if alive(pid)]
 
 
 def children(parent: int) -> list[int]:

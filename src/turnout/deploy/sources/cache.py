@@ -94,6 +94,13 @@ class ArtifactCache:
         pinned = pinned_of(about.get("from")) or Pinned(digest, digest)
         return Fetched(self._path(digest, pinned), digest, pinned, manifest, from_cache=True)
 
+    def hold(self, digest: str) -> bool:
+        """Keeps an artifact that is in use already, without a look at it. False where it is not here."""
+        lock = self._disk.hold(digest)
+        if lock is not None:
+            self._held.setdefault(digest, []).append(lock)
+        return lock is not None
+
     def release(self, digest: str) -> None:
         """Says that one use of an artifact (one `fetch` or `open`) is over. Without effect for one in place."""
         held = self._held.get(digest)
