@@ -15,8 +15,11 @@ from turnout.runtime.batching import Batching
 class LiveVersion:
     """One version with its tree. Ready while at least one place can run it. `uid` tells it from all others ever."""
 
-    def __init__(self, uid: str, name: str, version: str, format: str, batching: Batching, servable: Servable) -> None:
+    def __init__(
+        self, uid: str, name: str, version: str, format: str, batching: Batching, servable: Servable, digest: str = ""
+    ) -> None:
         self.uid = uid
+        self.digest = digest
         self.name = name
         self.version = version
         self.format = format

@@ -15,7 +15,8 @@ from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.deploy.yaml_text import read_yaml
 from turnout.runtime.batch_policy import BatchPolicy
 
-_SECTIONS = ("models", "server", "sources", "environments")
+#: What a file may say.
+SECTIONS = ("models", "endpoints", "server", "sources", "environments")
 _EXAMPLE = "models: [{name: fraud, artifact: fraud.onnx}]"
 _PATHS = ("signature", "example")
 
@@ -51,11 +52,11 @@ def read_spec(path: Path) -> SpecFile:
 
 
 def _meaning(said: object, path: Path) -> SpecFile:
-    found = _mapping(said, "", _SECTIONS)
-    models = found.get("models")
-    if not isinstance(models, list) or not models:
+    found = _mapping(said, "", SECTIONS)
+    models = found.get("models", [])
+    if not isinstance(models, list) or not (models or found.get("endpoints")):
         raise InvalidInput("at least one model is needed", field="models", expected="a list", example=_EXAMPLE)
-    specs = tuple(_model(entry, f"models[{number}]", path.parent) for number, entry in enumerate(models))
+    specs = tuple(model_of(entry, f"models[{number}]", path.parent) for number, entry in enumerate(models))
     server = _fields(ServeSpec, found.get("server", {}), "server", without=("models",))
     sources = _fields(SourceSettings, found.get("sources", {}), "sources")
     environments = _fields(IndexPolicy, found.get("environments", {}), "environments")
@@ -64,7 +65,8 @@ def _meaning(said: object, path: Path) -> SpecFile:
     return SpecFile(ServeSpec(specs, **server), SourceSettings(**sources), IndexPolicy(**environments))
 
 
-def _model(entry: Any, where: str, folder: Path) -> ModelSpec:
+def model_of(entry: Any, where: str, folder: Path) -> ModelSpec:
+    """One model; relative paths in it count from the folder. Raises InvalidInput with the path in the document."""
     said = _fields(ModelSpec, entry, where, ("batching", "versions", "labels", "environment"))
     for needed in ("name", "artifact"):
         if needed not in said:

@@ -1,0 +1,254 @@
+"""What should be served, as revisions: planned, applied, undone, and changed by a rollout; one change at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from time import localtime, strftime
+from typing import Any
+
+from turnout.core.errors import Conflict, InvalidInput, ModelNotFound
+from turnout.deploy.changes import changes
+from turnout.deploy.converge import Converge, Staged, Wanted
+from turnout.deploy.document import Document, parse_document
+from turnout.deploy.endpoint_spec import EndpointSpec
+from turnout.deploy.happenings import Happenings
+from turnout.deploy.store.records import Change, Revision
+from turnout.deploy.store.store import Store, Transaction, open_store
+from turnout.deploy.threads import in_thread
+from turnout.graph.allocation import Allocation, allocate
+
+logger = logging.getLogger("turnout")
+Question = Mapping[str, Any]
+_APPLIED = "applied"
+_SOURCE = "source"
+_FOLLOW_SECONDS = 0.1
+
+
+class ControlPlane:
+    """Of one server. `document` is what is in force, `revision` its number, 0 before the first."""
+
+    def __init__(self, converge: Converge, url: str = "") -> None:
+        self.document = Document()
+        self.revision = 0
+        self.allocations: dict[str, Any] = {}
+        self.happenings = Happenings(self.call)
+        self._converge = converge
+        self._url = url
+        self._store: Store | None = None
+        self._opening = asyncio.Lock()
+        self._changing = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+
+    async def call(self, act: Callable[[Store], Any]) -> Any:
+        """Runs something on the store in a thread; opens it first."""
+        async with self._opening:
+            if self._store is None:
+                self._store = await in_thread(self._loop, lambda: open_store(self._url))
+        store = self._store
+        return await in_thread(self._loop, lambda: act(store))
+
+    # -- the beginning ------------------------------------------------------------------------------------
+
+    async def begin(self, document: Document, *, models_are_served: bool) -> str:
+        """Serves what a file says; where that was applied before, what became of it since. Gives a sentence for people.
+
+        models_are_served: the models that are no endpoints are looked after already.
+        """
+        source = await self.call(lambda store: store.document(_SOURCE, "digest"))
+        current: Revision | None = await self.call(lambda store: store.current())
+        if current is not None and source is not None and source.value == document.digest:
+            pins = await self._applied(current.number)
+            staged = await self._converge.stage(
+                _wanted(Document.from_text(current.document), models_are_served=models_are_served), pins["pins"]
+            )
+            await self._converge.use(staged, current.number, pins["allocations"])
+            self._is(Document.from_text(current.document), current.number, pins["allocations"])
+            same = current.digest == document.digest
+            return (
+                ""
+                if same
+                else f"revision {current.number} goes on: {current.reason or 'changed since the file was applied'}"
+            )
+        staged = await self._converge.stage(_wanted(document, models_are_served=models_are_served))
+
+        def commit(change: Transaction) -> Revision:
+            change.put(_SOURCE, "digest", document.digest)
+            return change.propose(document.to_text(), author="serve", reason="the server was started with it")
+
+        await self._commit(staged, document, commit)
+        return ""
+
+    # -- what can be asked --------------------------------------------------------------------------------
+
+    async def plan(self, question: Question) -> Any:
+        """What applying a document would change."""
+        document = _document(question)
+        return self._changes(document).to_json()
+
+    async def apply(self, question: Question) -> Any:
+        """Makes a document the desired state; what cannot be loaded leaves everything as it is."""
+        document = _document(question)
+        async with self._changing:
+            base = self._base(question)
+            diff = self._changes(document)
+            if not diff.changed:
+                return {"revision": self.revision, "changed": False, "text": f"nothing to do: revision {self.revision}"}
+            staged = await self._converge.stage(_wanted(document))
+            await self._commit(
+                staged,
+                document,
+                lambda change: change.propose(document.to_text(), diff=diff.text, base=base, **_who(question)),
+            )
+        return {"revision": self.revision, "changed": True, "text": f"{diff.text}\nrevision {self.revision}"}
+
+    async def traffic(self, question: Question) -> Any:
+        """Changes an endpoint's weights."""
+        endpoint, weights = str(question.get("endpoint", "")), question.get("weights")
+        async with self._changing:
+            document = self.document.with_traffic(endpoint, weights)
+            await self.change(document, question)
+        said = ", ".join(f"{version} {percent:g} %" for version, percent in document.endpoint(endpoint).traffic.items())
+        return {"revision": self.revision, "text": f"{endpoint}: {said}; revision {self.revision}"}
+
+    async def undo(self, question: Question) -> Any:
+        """Goes back to the revision before the current one."""
+        async with self._changing:
+            now = self.revision
+            current: Revision | None = await self.call(lambda store: store.current())
+            if current is None or current.parent is None:
+                raise InvalidInput("there is no revision before this one", field="undo", got=f"revision {now}")
+            number = current.parent
+            parent: Revision = await self.call(lambda store: store.revision(number))
+            document = Document.from_text(parent.document)
+            applied = await self._applied(parent.number)
+            staged = await self._converge.stage(_wanted(document), applied["pins"])
+
+            def commit(store: Store) -> Revision:
+                with store.transaction() as change:
+                    return change.undo(base=now, **_who(question))
+
+            await self.call(commit)
+            await self._converge.use(staged, parent.number, applied["allocations"])
+            self._is(document, parent.number, applied["allocations"])
+            self.happenings.tell("undo", "", f"back to revision {parent.number} from {now}", revision=parent.number)
+        return {"revision": self.revision, "text": f"revision {parent.number} is in force again (it was {now})"}
+
+    async def history(self, question: Question) -> Any:
+        """The changes, newest first."""
+        limit, before = int(question.get("limit", 20)), question.get("before")
+        found: list[Change] = await self.call(
+            lambda store: store.history(limit, None if before is None else int(before))
+        )
+        revisions = [
+            {
+                "number": one.revision, "seq": one.seq, "act": one.act, "author": one.author, "reason": one.reason,
+                "change": one.diff.partition("\n")[0] or one.act, "diff": one.diff, "at": one.at,
+                "at_text": strftime("%Y-%m-%d %H:%M:%S", localtime(one.at)), "current": number == 0 and before is None,
+            }
+            for number, one in enumerate(found)
+        ]  # fmt: skip
+        return {"current": self.revision, "revisions": revisions}
+
+    async def events(self, question: Question) -> Any:
+        """What has happened after a number."""
+        return await self.happenings.after(int(question.get("after", -1)), float(question.get("wait", 25.0)))
+
+    # -- changes ------------------------------------------------------------------------------------------
+
+    async def change(self, document: Document, question: Question) -> None:
+        """Carries out a document that nobody else may change meanwhile: `changing` is held."""
+        diff = self._changes(document)
+        base = self._base(question)
+        if not diff.changed:
+            return
+        staged = await self._converge.stage(_wanted(document))
+        await self._commit(
+            staged,
+            document,
+            lambda change: change.propose(document.to_text(), diff=diff.text, base=base, **_who(question)),
+        )
+
+    @property
+    def changing(self) -> asyncio.Lock:
+        """Held while something is changed."""
+        return self._changing
+
+    def endpoint(self, name: str) -> EndpointSpec:
+        """An endpoint of what is in force. Raises ModelNotFound."""
+        for endpoint in self.document.endpoints:
+            if endpoint.name == name:
+                return endpoint
+        known = ", ".join(one.name for one in self.document.endpoints) or "none"
+        raise ModelNotFound(f"there is no endpoint {name!r}; there is {known}")
+
+    async def _commit(self, staged: Staged, document: Document, commit: Callable[[Transaction], Revision]) -> None:
+        """Writes the revision down, then guides requests so; without the first there is no second."""
+        allocations = {one.name: self._allocation(one) for one in document.endpoints}
+        applied = json.dumps({"pins": staged.pins(), "allocations": allocations})
+
+        def act(store: Store) -> Revision:
+            with store.transaction() as change:
+                revision = commit(change)
+                change.put(_APPLIED, str(revision.number), applied)
+                return revision
+
+        try:
+            revision: Revision = await self.call(act)
+        except BaseException:
+            self._converge.unstage(list(staged.endpoints))
+            raise
+        await self._converge.use(staged, revision.number, allocations)
+        self._is(document, revision.number, allocations)
+        first = revision.diff.partition("\n")[0] or revision.reason
+        self.happenings.tell(
+            "revision", "", f"{revision.number} by {revision.author}: {first}", revision=revision.number
+        )
+
+    def _allocation(self, endpoint: EndpointSpec) -> Any:
+        """Which buckets each version has: as few as possible move."""
+        before = self.allocations.get(endpoint.name)
+        return allocate(endpoint.traffic, Allocation.from_json(before) if before else None).to_json()
+
+    def _is(self, document: Document, revision: int, allocations: Mapping[str, Any]) -> None:
+        self.document, self.revision, self.allocations = document, revision, dict(allocations)
+
+    def _changes(self, document: Document) -> Any:
+        return changes(self.document, document)
+
+    def _base(self, question: Question) -> int | None:
+        """What the caller has started from; raises Conflict at once where that is not what is in force."""
+        base = question.get("base")
+        if base is None:
+            return self.revision or None
+        if int(base) != self.revision:
+            raise Conflict(
+                f"you started from revision {base}, and revision {self.revision} is in force: `turnout history` says "
+                "who changed what; look at it, and apply again"
+            )
+        return int(base)
+
+    async def _applied(self, revision: int) -> dict[str, Any]:
+        found = await self.call(lambda store: store.document(_APPLIED, str(revision)))
+        return json.loads(found.value) if found is not None else {"pins": {}, "allocations": {}}
+
+
+def _wanted(document: Document, *, models_are_served: bool = False) -> Wanted:
+    return (
+        Wanted((), document.endpoints, whole=False)
+        if models_are_served
+        else Wanted(document.models, document.endpoints)
+    )
+
+
+def _document(question: Question) -> Document:
+    said = question.get("document")
+    if not isinstance(said, str | dict):
+        raise InvalidInput("missing", field="document", expected="the whole desired state: YAML text or a JSON object")
+    return parse_document(said, str(question.get("path", "")))
+
+
+def _who(question: Question) -> dict[str, str]:
+    return {"author": str(question.get("author", "api"))[:200], "reason": str(question.get("reason", ""))[:2000]}

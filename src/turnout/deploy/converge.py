@@ -1,0 +1,178 @@
+"""Carries a document out: what it names is found and loaded beside what serves, and used when all of it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+from turnout.core.errors import Failure, LoadFailed
+from turnout.deploy.endpoint_spec import EndpointSpec
+from turnout.deploy.managed import Managed, Version
+from turnout.deploy.plan import Guide, Phase
+from turnout.deploy.sources.source import Pinned
+from turnout.deploy.spec import ModelSpec
+from turnout.deploy.supply import Found, Supply
+from turnout.deploy.threads import in_thread
+from turnout.deploy.versions import Versions
+
+logger = logging.getLogger("turnout")
+
+
+class Wanted(NamedTuple):
+    """What is to be served: models by themselves, and endpoints. whole: what is not among them is to go."""
+
+    models: Sequence[ModelSpec]
+    endpoints: Sequence[EndpointSpec]
+    whole: bool = True
+
+
+#: By endpoint and version: what was found when that revision was applied.
+Pins = Mapping[str, Mapping[str, Any]]
+
+
+class Staged(NamedTuple):
+    """What has been found, and loaded as far as it is an endpoint's."""
+
+    wanted: Wanted
+    models: Mapping[str, list[Found]]
+    endpoints: Mapping[str, list[Found]]
+
+    def pins(self) -> dict[str, dict[str, Any]]:
+        """As JSON values."""
+        return {name: {one.version: asdict(one) for one in found} for name, found in self.endpoints.items()}
+
+
+class Converge:
+    """Of one server. One document is carried out at a time; whoever calls sees to that."""
+
+    def __init__(self, versions: Versions, supply: Supply, watch: Callable[[ModelSpec, list[Found]], None]) -> None:
+        self._versions = versions
+        self._supply = supply
+        self._watch = watch
+        self._loop = asyncio.get_running_loop()
+
+    async def stage(self, wanted: Wanted, pins: Pins | None = None) -> Staged:
+        """Finds everything, and loads what endpoints need and do not have. What serves goes on as it is.
+
+        pins: what a revision stood for that is gone back to. Raises the first failure; then nothing is left staged.
+        """
+        pinned = pins or {}
+        models = {
+            model.name: await self._find(model)
+            for model in wanted.models
+            if not self._is_served(model)
+        }  # fmt: skip
+        endpoints: dict[str, list[Found]] = {}
+        for endpoint in wanted.endpoints:
+            endpoints[endpoint.name] = await self._find_all(endpoint, pinned.get(endpoint.name, {}))
+        names = list(endpoints)
+        for endpoint in wanted.endpoints:
+            self._versions.stage(endpoint.name, model_specs(endpoint), endpoints[endpoint.name])
+        try:
+            for name in names:
+                await self._versions.settled(name)
+            self._check_loaded(endpoints)
+        except BaseException:
+            self.unstage(names)
+            raise
+        return Staged(wanted, models, endpoints)
+
+    def unstage(self, names: Sequence[str]) -> None:
+        """What was staged is not wanted after all."""
+        for name in names:
+            managed = self._versions.models.get(name)
+            if managed is not None:
+                self._versions.unstage(name)
+                if managed.guide is None:
+                    self._versions.remove(name)
+
+    async def use(self, staged: Staged, revision: int, allocations: Mapping[str, Any]) -> None:
+        """From now on requests are guided so; returns when every router does it."""
+        for endpoint in staged.wanted.endpoints:
+            found = staged.endpoints[endpoint.name]
+            guide = Guide(
+                endpoint.to_json(), revision, allocations.get(endpoint.name), tuple(one.version for one in found)
+            )
+            before = self._versions.models.get(endpoint.name)
+            left = {one.version for one in before.found} - {one.version for one in found} if before else set()
+            self._versions.guide(model_specs(endpoint), found, guide, keep=max(1, len(left)))
+        for model in staged.wanted.models:
+            if model.name in staged.models:
+                self._versions.manage(model, staged.models[model.name])
+                self._watch(model, staged.models[model.name])
+        names = {model.name for model in staged.wanted.models} | set(staged.endpoints)
+        if not staged.wanted.whole:
+            names |= set(self._versions.models)
+        for name in [name for name, managed in self._versions.models.items() if not managed.removed]:
+            if name not in names:
+                self._versions.remove(name)
+        await self._versions.settled("")
+
+    def _is_served(self, model: ModelSpec) -> bool:
+        """Whether a model is wanted just as it is: then nobody is asked what it stands for now."""
+        managed = self._versions.models.get(model.name)
+        return managed is not None and not managed.removed and managed.spec == model
+
+    async def _find(self, model: ModelSpec) -> list[Found]:
+        return await in_thread(self._loop, lambda: self._supply.find(model))
+
+    async def _find_all(self, endpoint: EndpointSpec, pins: Mapping[str, Any]) -> list[Found]:
+        managed = self._versions.models.get(endpoint.name)
+        found = []
+        for name, spec in model_specs(endpoint).items():
+            there = _served(managed, name, spec)
+            if there is None and name in pins:
+                there = found_of(pins[name])
+            found.append(
+                there or _named(name, spec, await self._find_one(f"endpoints.{endpoint.name}.versions.{name}", spec))
+            )
+        return found
+
+    async def _find_one(self, path: str, spec: ModelSpec) -> Found:
+        try:
+            return (await self._find(spec))[-1]
+        except Failure as failure:
+            failure.message = f"{path}: {failure.message}"
+            failure.args = (failure.message,)
+            raise
+
+    def _check_loaded(self, endpoints: Mapping[str, Sequence[Found]]) -> None:
+        for name, found in endpoints.items():
+            managed = self._versions.models[name]
+            for one in found:
+                if (failed := managed.is_at(one, Phase.FAILED)) is not None:
+                    raise LoadFailed(f"endpoints.{name}.versions.{one.version}: it does not load: {failed.reason}")
+
+
+def model_specs(endpoint: EndpointSpec) -> dict[str, ModelSpec]:
+    """How each version of an endpoint runs that is a model."""
+    return {one.name: one.model for one in endpoint.versions if one.model is not None}
+
+
+def found_of(said: Mapping[str, Any]) -> Found:
+    """From JSON values."""
+    pinned = said["pinned"]
+    return Found(said["version"], said["key"], said["path"], Pinned(**pinned) if pinned else None)
+
+
+def _named(name: str, spec: ModelSpec, found: Found) -> Found:
+    """Under the name that the endpoint gives it; how it runs is part of what tells it from another."""
+    how = hashlib.sha256(json.dumps(spec.to_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return replace(found, version=name, key=f"{found.key} {how}")
+
+
+def _served(managed: Managed | None, name: str, spec: ModelSpec) -> Found | None:
+    """What is served under that name already, if it runs just so: then nobody is asked what it stands for now."""
+    if managed is None or managed.removed or managed.variants.get(name) != spec:
+        return None
+    return next((one for one in managed.found if one.version == name), None)
+
+
+def failed(managed: Managed) -> list[Version]:
+    """The versions of it that could not be loaded."""
+    return [version for version in managed.versions.values() if version.phase is Phase.FAILED]

@@ -1,0 +1,172 @@
+"""Everything that a running server can be told and asked about how requests are guided, under the name of each act."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from turnout.core.errors import InvalidInput, NotReady, Unauthenticated
+from turnout.core.messages import Context, InferRequest
+from turnout.core.signature import Signature
+from turnout.deploy.build import Builder, build_version
+from turnout.deploy.control_plane import ControlPlane
+from turnout.deploy.converge import Converge
+from turnout.deploy.live import Live, LiveVersion, Trees
+from turnout.deploy.managed import Managed
+from turnout.deploy.observations import Observations
+from turnout.deploy.plan import Guide
+from turnout.deploy.spec import ModelSpec
+from turnout.deploy.supply import Found, Supply
+from turnout.deploy.token import Token
+from turnout.deploy.versions import Versions
+from turnout.graph.allocation import Allocation
+from turnout.graph.evidence import Evidence
+from turnout.graph.split import Split
+from turnout.graph.tree import tree
+from turnout.protocols.plain import from_document
+from turnout.runtime.wire import Message
+
+Question = Mapping[str, Any]
+Act = Callable[[Question], Awaitable[Any]]
+
+
+class Guidance:
+    """Of one server. Belongs to the running event loop."""
+
+    def __init__(
+        self, versions: Versions, supply: Supply, watch: Callable[[ModelSpec, list[Found]], None], url: str = ""
+    ) -> None:
+        self.observations = Observations()
+        self.control_plane = ControlPlane(Converge(versions, supply, watch), url)
+        self._versions = versions
+        self._token: Token | None = None
+        plane = self.control_plane
+        self.acts: dict[str, Act] = {
+            "plan": plane.plan,
+            "apply_document": plane.apply,
+            "undo": plane.undo,
+            "traffic": plane.traffic,
+            "history": plane.history,
+            "events": plane.events,
+            "endpoint": self._endpoint,
+            "explain": self._explain,
+            "token": self._say_token,
+        }
+
+    def listen(self, port: int) -> None:
+        """The server listens on that HTTP port."""
+        self._token = Token(port)
+
+    def check(self, question: Question) -> Question:
+        """The question of a caller of the admin API. Raises Unauthenticated without the right token."""
+        token, said, inner = self._token, question.get("token"), question.get("question")
+        if token is None or not isinstance(said, str) or not token.fits(said) or not isinstance(inner, dict):
+            raise Unauthenticated("this is not the server's token; `turnout token` prints it to whoever started it")
+        if inner.get("do") in {"token", "admin"}:
+            raise InvalidInput("not offered here", field="do")
+        return inner
+
+    def heard(self, router: str, message: Message) -> None:
+        """A router says what it has seen."""
+        for endpoint, counts in message["evidence"].items():
+            self.observations.take(router, endpoint, counts)
+        for endpoint, pairs in message.get("pairs", {}).items():
+            self.observations.take_pairs(router, endpoint, pairs)
+
+    async def _say_token(self, question: Question) -> Any:
+        if self._token is None:
+            raise NotReady("the server is not listening yet", retry_after=1.0)
+        return {"token": self._token.value}
+
+    async def _endpoint(self, question: Question) -> Any:
+        """An endpoint's tree, its weights, and what was seen of its versions."""
+        name = str(question.get("endpoint", ""))
+        managed = self._known(name)
+        guide = managed.routing.guide
+        if guide is None:
+            raise NotReady(f"{name!r} is not loaded yet", retry_after=1.0)
+        spec = self.control_plane.endpoint(name)
+        trees = self._built(managed, guide)
+        seen = {version: _counts(found) for version, found in self.observations.of(name).items()}
+        return {
+            "name": name,
+            "revision": guide.revision,
+            "traffic": dict(spec.traffic),
+            "tree": list(tree(trees.whole.servable)),
+            "seen": seen,
+        }
+
+    async def _explain(self, question: Question) -> Any:
+        """Which version would answer a request, and why."""
+        name = str(question.get("endpoint", ""))
+        managed = self._known(name)
+        guide = managed.routing.guide
+        if guide is None:
+            raise NotReady(f"{name!r} is not loaded yet", retry_after=1.0)
+        spec = self.control_plane.endpoint(name)
+        said = question.get("request") or {}
+        if not isinstance(said, dict):
+            raise InvalidInput("not an object", field="request", expected="{headers, cookies, query, inputs}")
+        trees = self._built(managed, guide)
+        signature = trees.whole.signature
+        inputs = from_document(said["inputs"], signature) if "inputs" in said else {}
+        rows = len(next(iter(inputs.values()))) if inputs and signature.batched else 1
+        request = InferRequest(name, inputs, rows, Context(attributes=_Said(said)))
+        arms = {one: served.servable for one, served in trees.versions.items()}
+        evidence = {one: Evidence() for one in arms}
+        split = Split(name, arms, Allocation.from_json(guide.allocation), evidence, spec.split, signature=signature)
+        route = split.explain_route(request)
+        return {"version": route.variant or "(by chance)", "kind": route.kind, "why": route.why}
+
+    def _known(self, name: str) -> Managed:
+        self.control_plane.endpoint(name)  # raises ModelNotFound for what is no endpoint
+        return self._versions.known(name)
+
+    def _built(self, managed: Managed, guide: Guide) -> Trees:
+        """The trees as routers build them, over versions that run nowhere."""
+        live = Live()
+        versions: dict[str, LiveVersion] = {}
+        for version, uid in managed.routing.versions.items():
+            found = managed.versions[uid]
+            if found.spec is not None:
+                signature = Signature.from_json(found.description["signature"])
+                versions[version] = build_version(found.spec, signature, found.description["format"])
+        return Builder(live)(str(guide.endpoint["name"]), guide, versions)
+
+
+class _Said:
+    """What a request to be explained says beside its inputs."""
+
+    def __init__(self, said: Mapping[str, Any]) -> None:
+        self._said = {kind: _texts(said.get(kind, {}), kind) for kind in ("headers", "cookies", "query")}
+
+    def header(self, name: str) -> str | None:
+        return self._said["headers"].get(name)
+
+    def cookie(self, name: str) -> str | None:
+        return self._said["cookies"].get(name)
+
+    def argument(self, name: str) -> str | None:
+        return self._said["query"].get(name)
+
+
+def _texts(said: Any, kind: str) -> dict[str, str]:
+    if not isinstance(said, dict):
+        raise InvalidInput("not an object", field=f"request.{kind}", expected="names with texts")
+    return {str(name).lower() if kind == "headers" else str(name): str(value) for name, value in said.items()}
+
+
+def _counts(found: Evidence) -> dict[str, Any]:
+    return {
+        "requests": found.requests,
+        "errors": found.errors,
+        "invalid": found.invalid,
+        "degraded": found.degraded,
+        "p50_seconds": _finite(found.quantile(0.5)),
+        "p95_seconds": _finite(found.quantile(0.95)),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
