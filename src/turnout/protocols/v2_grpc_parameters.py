@@ -14,7 +14,6 @@ from turnout.protocols.provenance import EXPLAIN, answer_parameters, explanation
 from turnout.protocols.v2_grpc_wire import field, text
 
 ModelInferResponse = message_class("inference.ModelInferResponse")
-_ID_KEY = text(1, "prediction_id")
 
 
 def read_parameters(found: Any, where: str) -> Parameters:
@@ -50,16 +49,17 @@ def answer_parameters_field(parameters: Parameters, journey: Journey | None) -> 
         twin = str(parameters.get(TWIN, ""))
         if len(parameters) > bool(twin):
             return write_parameters({**parameters, **answer_parameters(journey)})
-    start = _start(twin, journey.served_by, journey.digest, journey.variant, journey.revision, journey.degraded)
-    said = text(3, journey.prediction_id)
-    return start + field(4, _ID_KEY + field(2, said))
+    id = journey.prediction_id.encode()
+    by = journey.served_by
+    return _start(len(id), twin, by, journey.digest, journey.variant, journey.revision, journey.degraded) + id
 
 
 @lru_cache(maxsize=1024)
-def _start(twin: str, served_by: str, digest: str, variant: str, revision: int, degraded: str) -> bytes:
-    """The entries that do not change from request to request."""
+def _start(size: int, twin: str, served_by: str, digest: str, variant: str, revision: int, degraded: str) -> bytes:
+    """The entries that do not change from request to request, and the last one up to an id of so many bytes."""
     said = provenance(served_by, digest, variant, revision, degraded)
-    return write_parameters({TWIN: twin, **said} if twin else said)
+    last = field(4, text(1, "prediction_id") + field(2, text(3, "0" * size)))
+    return write_parameters({TWIN: twin, **said} if twin else said) + last[:-size]
 
 
 def write_parameters(parameters: Parameters) -> bytes:
