@@ -144,10 +144,17 @@ class NotReady(Failure):
 
 
 class QueueFull(Failure):
-    """Refused before any work was done: the queue is at its bound, or the wait would be too long."""
+    """Refused before any work was done: the queue is at its bound, or the wait would be too long.
+
+    `too_late`: it is the wait, for this deadline; another request may be taken.
+    """
 
     code = Code.UNAVAILABLE
     retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None, too_late: bool = False) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.too_late = too_late
 
 
 class WorkerDied(Failure):

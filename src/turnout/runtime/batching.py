@@ -116,8 +116,13 @@ class Batching:
             return QueueFull(
                 f"the queue of model {self.name!r} is too long for this deadline: {wait * 1e3:.0f} ms to wait",
                 retry_after=wait,
+                too_late=True,
             )
         return None
+
+    def expected_seconds(self, rows: int = 1) -> float:
+        """What a batch of so many rows is expected to take, without its wait; 0 while nothing is known."""
+        return self.cost.predict(rows)
 
     def learn(self, rows: int, seconds: float) -> None:
         """Takes what a batch of so many rows took, and settles what the next requests are told to expect."""
