@@ -28,6 +28,7 @@ from turnout.runtime.wire import Message
 
 logger = logging.getLogger("turnout")
 Question = Mapping[str, Any]
+Act = Callable[[Question], Awaitable[Any]]
 _MAX_LINE = 1 << 20
 _CROWD = 1024
 
@@ -51,13 +52,30 @@ class Administration:
         self._inode = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._acts: dict[str, Callable[[Question], Awaitable[Any]]] = {
+        self._acts: dict[str, Act] = {
             "status": self._status,
             "load": self._load,
             "unload": self._unload,
             "label": self._label,
             "apply": self._apply,
         }
+
+    def offer(self, acts: Mapping[str, Act], check: Callable[[Question], Question]) -> None:
+        """Does these acts too; `check` gives the question of a caller who has the right token."""
+        self._acts |= acts
+
+        async def admin(question: Question) -> Any:
+            inner = check(question)
+            return await self._act(inner)(inner)
+
+        self._acts["admin"] = admin
+
+    def _act(self, question: Question) -> Act:
+        do = question.get("do")
+        act = self._acts.get(do) if isinstance(do, str) else None
+        if act is None:
+            raise InvalidInput("unknown", field="do", expected=" or ".join(self._acts), got=repr(do)[:60])
+        return act
 
     async def listen(self, port: int) -> asyncio.Server | None:
         """Listens on the socket of that port; None, with a warning, where none can be made (its path is too long)."""
@@ -114,11 +132,7 @@ class Administration:
         try:
             if question is None:
                 raise InvalidInput("not a JSON object")
-            do = question.get("do")
-            act = self._acts.get(do) if isinstance(do, str) else None
-            if act is None:
-                raise InvalidInput("unknown", field="do", expected=" or ".join(self._acts), got=repr(do)[:60])
-            return {"answer": await act(question)}
+            return {"answer": await self._act(question)(question)}
         except Failure as failure:
             return {"failed": type(failure).__name__, "message": failure.message}
         except Exception:  # whoever asks waits for an answer, whatever broke

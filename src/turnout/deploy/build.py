@@ -45,6 +45,7 @@ class Builder:
     def __init__(self, live: Live) -> None:
         self.memories = Memories()
         self.endpoints: dict[str, Endpoint] = {}
+        self._told: dict[str, dict[str, int]] = {}
         self._live = live
 
     def __call__(self, name: str, guide: Guide, versions: Mapping[str, LiveVersion]) -> Trees:
@@ -56,6 +57,16 @@ class Builder:
         whole = self._endpoint(spec, guide, parts, arms)
         self.memories.end()
         return whole
+
+    def evidence(self) -> dict[str, dict[str, Any]]:
+        """What was counted of each endpoint's versions, where something has changed since it was asked last."""
+        changed = {}
+        for name, endpoint in self.endpoints.items():
+            counts = {version: found.requests for version, found in endpoint.evidence.items()}
+            if counts != self._told.get(name):
+                self._told[name] = counts
+                changed[name] = {version: found.to_json() for version, found in endpoint.evidence.items()}
+        return changed
 
     def _part(self, spec: VariantSpec, versions: Mapping[str, LiveVersion]) -> ServedModel:
         """What answers for a version: its model, or a graph over others."""
@@ -112,8 +123,7 @@ class Builder:
         formats = parts[spec.default].format
         # Whoever names a version has said so in the request's journey, and the split goes there.
         direct = {
-            one: LiveEndpoint(name, one, part.format, part.signature, whole, [part])
-            for one, part in parts.items()
+            one: LiveEndpoint(name, one, part.format, part.signature, whole, [part]) for one, part in parts.items()
         }
         return Trees(LiveEndpoint(name, "", formats, signature, whole, needed), direct)
 

@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping
 from time import localtime, strftime
 from typing import Any
 
-from turnout.core.errors import Conflict, InvalidInput, ModelNotFound
+from turnout.core.errors import Conflict, Failure, InvalidInput, ModelNotFound
 from turnout.deploy.changes import changes
 from turnout.deploy.converge import Converge, Staged, Wanted
 from turnout.deploy.document import Document, parse_document
 from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.happenings import Happenings
-from turnout.deploy.store.records import Change, Revision
+from turnout.deploy.store.records import Change, Revision, digest_of
 from turnout.deploy.store.store import Store, Transaction, open_store
+from turnout.deploy.supply import Found
 from turnout.deploy.threads import in_thread
 from turnout.graph.allocation import Allocation, allocate
 
@@ -30,13 +31,14 @@ _FOLLOW_SECONDS = 0.1
 class ControlPlane:
     """Of one server. `document` is what is in force, `revision` its number, 0 before the first."""
 
-    def __init__(self, converge: Converge, url: str = "") -> None:
-        self.document = Document()
+    def __init__(self, converge: Converge, document: Document) -> None:
+        self.document = document
         self.revision = 0
         self.allocations: dict[str, Any] = {}
         self.happenings = Happenings(self.call)
         self._converge = converge
-        self._url = url
+        #: Where the store is.
+        self.url = ""
         self._store: Store | None = None
         self._opening = asyncio.Lock()
         self._changing = asyncio.Lock()
@@ -46,40 +48,56 @@ class ControlPlane:
         """Runs something on the store in a thread; opens it first."""
         async with self._opening:
             if self._store is None:
-                self._store = await in_thread(self._loop, lambda: open_store(self._url))
+                self._store = await in_thread(self._loop, lambda: open_store(self.url))
         store = self._store
         return await in_thread(self._loop, lambda: act(store))
 
     # -- the beginning ------------------------------------------------------------------------------------
 
-    async def begin(self, document: Document, *, models_are_served: bool) -> str:
-        """Serves what a file says; where that was applied before, what became of it since. Gives a sentence for people.
-
-        models_are_served: the models that are no endpoints are looked after already.
-        """
-        source = await self.call(lambda store: store.document(_SOURCE, "digest"))
-        current: Revision | None = await self.call(lambda store: store.current())
-        if current is not None and source is not None and source.value == document.digest:
-            pins = await self._applied(current.number)
-            staged = await self._converge.stage(
-                _wanted(Document.from_text(current.document), models_are_served=models_are_served), pins["pins"]
+    async def begin(self, *, keep_going: bool) -> None:
+        """Serves what the document says, or what became of it since it was applied to this store."""
+        document = self.document
+        if not document.endpoints:
+            return  # nothing is guided: no store is needed before something is to be changed
+        async with self._changing:
+            source = await self.call(lambda store: store.document(_SOURCE, "digest"))
+            current: Revision | None = await self.call(lambda store: store.current())
+            if current is not None and source is not None and source.value == document.digest:
+                applied = await self._applied(current.number)
+                found = Document.from_text(current.document)
+                staged = await self._converge.stage(_endpoints(found), applied["pins"])
+                await self._converge.use(staged, current.number, applied["allocations"])
+                self._is(found, current.number, applied["allocations"])
+                if current.digest != _digest(document):
+                    logger.info(
+                        "revision %d goes on, which was made of this document: %s", current.number, current.reason
+                    )
+                return
+            staged = (
+                await self._stage_what_loads(document)
+                if keep_going
+                else await self._converge.stage(_endpoints(document))
             )
-            await self._converge.use(staged, current.number, pins["allocations"])
-            self._is(Document.from_text(current.document), current.number, pins["allocations"])
-            same = current.digest == document.digest
-            return (
-                ""
-                if same
-                else f"revision {current.number} goes on: {current.reason or 'changed since the file was applied'}"
-            )
-        staged = await self._converge.stage(_wanted(document, models_are_served=models_are_served))
 
-        def commit(change: Transaction) -> Revision:
-            change.put(_SOURCE, "digest", document.digest)
-            return change.propose(document.to_text(), author="serve", reason="the server was started with it")
+            def commit(change: Transaction) -> Revision:
+                change.put(_SOURCE, "digest", document.digest)
+                return change.propose(document.to_text(), author="serve", reason="the server was started with it")
 
-        await self._commit(staged, document, commit)
-        return ""
+            await self._commit(staged, document, commit)
+
+    async def _stage_what_loads(self, document: Document) -> Staged:
+        """All endpoints that can be served; what is wrong with the others is said."""
+        loaded: dict[str, list[Found]] = {}
+        good = []
+        for endpoint in document.endpoints:
+            try:
+                staged = await self._converge.stage(Wanted((), (endpoint,), whole=False))
+            except Failure as failure:
+                logger.error("%s", failure.message)  # noqa: TRY400  the sentence says all
+            else:
+                loaded |= staged.endpoints
+                good.append(endpoint)
+        return Staged(Wanted((), good, whole=False), {}, loaded)
 
     # -- what can be asked --------------------------------------------------------------------------------
 
@@ -235,12 +253,17 @@ class ControlPlane:
         return json.loads(found.value) if found is not None else {"pins": {}, "allocations": {}}
 
 
-def _wanted(document: Document, *, models_are_served: bool = False) -> Wanted:
-    return (
-        Wanted((), document.endpoints, whole=False)
-        if models_are_served
-        else Wanted(document.models, document.endpoints)
-    )
+def _digest(document: Document) -> str:
+    return digest_of(document.to_text())
+
+
+def _endpoints(document: Document) -> Wanted:
+    """At the start: the models are looked after already."""
+    return Wanted((), document.endpoints, whole=False)
+
+
+def _wanted(document: Document) -> Wanted:
+    return Wanted(document.models, document.endpoints)
 
 
 def _document(question: Question) -> Document:

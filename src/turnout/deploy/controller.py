@@ -13,6 +13,8 @@ from typing import Any
 
 from turnout.core.errors import Failure
 from turnout.deploy.administration import Administration
+from turnout.deploy.document import Document
+from turnout.deploy.guidance import Guidance
 from turnout.deploy.kept import Kept
 from turnout.deploy.managed import Version
 from turnout.deploy.plan import Phase
@@ -42,8 +44,9 @@ class Controller:
     """
 
     def __init__(
-        self, spec: ServeSpec, supply: Supply, announce: Announce, tell: Tell | None = None, kept: Kept | None = None
-    ) -> None:
+        self, spec: ServeSpec, supply: Supply, announce: Announce, tell: Tell | None = None, kept: Kept | None = None,
+        document: Document | None = None,
+    ) -> None:  # fmt: skip
         self.kept = kept or Kept()
         self.spec = spec.with_ports(*self.kept.ports) if self.kept.again and self.kept.ports[0] else spec
         self.succession = Succession(self.kept, self._has_returned)
@@ -65,6 +68,9 @@ class Controller:
         self.administration = Administration(
             self.versions, self.workers, supply, self._watches, template_of(spec.models), self.watch
         )
+        self._document = document or Document(models=spec.models)
+        self.guidance = Guidance(self.versions, supply, self.watch, self._document)
+        self.administration.offer(self.guidance.acts, self.guidance.check)
 
     async def run(self) -> int:
         """Serves until told to stop; returns the process's exit code. Raises OSError if a port is not to be had.
@@ -81,7 +87,8 @@ class Controller:
             self.spec = self.routers.spec
             self.succession.begin(self.spec, self.routers, self._state)
             self.workers.lifeline = self.routers.lifeline = self.succession.lifeline
-            self.versions.asked = [model.name for model in self.spec.models]
+            self.guidance.listen(self.spec)
+            self.versions.asked = self._document.names
             if left is not None:
                 self._go_on(left)
             self.routers.expect(self.versions.asked)
@@ -109,6 +116,7 @@ class Controller:
         finally:
             limit.cancel()
             status.cancel()
+            self.guidance.end()
             self.administration.forget()
             if admin is not None:
                 admin.close()
@@ -198,6 +206,14 @@ class Controller:
     async def _find_all(self) -> None:
         known = set(self.versions.models) if self.kept.again else set()
         await asyncio.gather(*[self._find(model) for model in self.spec.models if model.name not in known])
+        try:
+            await self.guidance.begin(keep_going=self.spec.keep_going)
+        except Failure as failure:
+            if self._goes_on:
+                logger.error("what is served stays as it was: %s", failure.message)  # noqa: TRY400  the sentence says all
+            else:
+                self._fail(failure.message)
+        self._when_ready()
 
     async def _find(self, model: ModelSpec) -> None:
         """What one model stands for at the start. A place that is down is asked again, by whoever watches it."""
@@ -293,6 +309,10 @@ class Controller:
         """A router cannot do its work at all."""
         self._fail(message)
 
+    def router_saw(self, router: Router, message: Message) -> None:
+        """It has counted what versions did."""
+        self.guidance.heard(f"{router.name}:{message['life']}", message)
+
     def router_asked(self, question: Message, answer: Callable[[Message], None]) -> None:
         """Somebody uses the repository API at a router."""
         self.administration.ask(question, answer)
@@ -324,7 +344,8 @@ class Controller:
 
     def _when_ready(self) -> None:
         models = self.versions.models
-        if self._announced or self._stopping or len(models) < len(self.spec.models) - len(self.administration.problems):
+        found = len(models) >= len(self.spec.models) - len(self.administration.problems) and self.guidance.begun
+        if self._announced or self._stopping or not found:
             return
         seen = self.routers is not None and self.routers.seen
         if not seen or not all(managed.settled for managed in models.values()):

@@ -34,6 +34,11 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         there = ", ".join(one.name for one in self.endpoints) or "none"
         raise ModelNotFound(f"there is no endpoint {name!r}; there is {there}")
 
+    @property
+    def names(self) -> list[str]:
+        """What callers call by name."""
+        return [model.name for model in self.models] + [endpoint.name for endpoint in self.endpoints]
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
@@ -90,7 +95,7 @@ def parse_document(said: str | Mapping[str, Any], path: str = "") -> Document:
         models=tuple(model_of(entry, f"models[{number}]", folder) for number, entry in enumerate(models)),
         endpoints=tuple(parse_endpoint(str(name), entry, folder) for name, entry in endpoints.items()),
     )
-    names = [model.name for model in document.models] + [endpoint.name for endpoint in document.endpoints]
+    names = document.names
     if not names:
         raise InvalidInput(
             "nothing to serve", field="endpoints", expected="at least one endpoint or model", example=_EXAMPLE

@@ -12,11 +12,13 @@ from turnout.core.signature import Signature
 from turnout.deploy.build import Builder, build_version
 from turnout.deploy.control_plane import ControlPlane
 from turnout.deploy.converge import Converge
+from turnout.deploy.document import Document
 from turnout.deploy.live import Live, LiveVersion, Trees
 from turnout.deploy.managed import Managed
 from turnout.deploy.observations import Observations
 from turnout.deploy.plan import Guide
-from turnout.deploy.spec import ModelSpec
+from turnout.deploy.spec import ModelSpec, ServeSpec
+from turnout.deploy.store.url import default_url
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.token import Token
 from turnout.deploy.versions import Versions
@@ -35,10 +37,16 @@ class Guidance:
     """Of one server. Belongs to the running event loop."""
 
     def __init__(
-        self, versions: Versions, supply: Supply, watch: Callable[[ModelSpec, list[Found]], None], url: str = ""
+        self,
+        versions: Versions,
+        supply: Supply,
+        watch: Callable[[ModelSpec, list[Found]], None],
+        document: Document,
     ) -> None:
         self.observations = Observations()
-        self.control_plane = ControlPlane(Converge(versions, supply, watch), url)
+        self.control_plane = ControlPlane(Converge(versions, supply, watch), document)
+        #: Whether all endpoints that were asked for at the start are there.
+        self.begun = not document.endpoints
         self._versions = versions
         self._token: Token | None = None
         plane = self.control_plane
@@ -54,9 +62,18 @@ class Guidance:
             "token": self._say_token,
         }
 
-    def listen(self, port: int) -> None:
-        """The server listens on that HTTP port."""
-        self._token = Token(port)
+    def listen(self, spec: ServeSpec) -> None:
+        """The server listens, on ports that are known now."""
+        self._token = Token(spec.port)
+        self.control_plane.url = spec.store or default_url(str(spec.port))
+
+    async def begin(self, *, keep_going: bool) -> None:
+        """Serves the endpoints that were asked for. Raises what keeps one from being served, unless the rest may be."""
+        await self.control_plane.begin(keep_going=keep_going)
+        self.begun = True
+
+    def end(self) -> None:
+        """Nothing is changed any more."""
 
     def check(self, question: Question) -> Question:
         """The question of a caller of the admin API. Raises Unauthenticated without the right token."""

@@ -74,9 +74,9 @@ class Live:
     `expected` names the models that must be there for the server to be ready. `build` makes the trees of endpoints.
     """
 
-    def __init__(self, expected: Sequence[str] = (), build: Build | None = None) -> None:
+    def __init__(self, expected: Sequence[str] = ()) -> None:
         self._expected = tuple(expected)
-        self._build = build
+        self.build: Build | None = None
         self._loaded: dict[str, LiveVersion] = {}
         self._shown: dict[str, Mapping[str, ServedModel]] = {}
         self._labels: dict[str, Mapping[str, ServedModel]] = {}
@@ -108,8 +108,8 @@ class Live:
         loaded = self._loaded
         shown = {version: loaded[uid] for version, uid in routing.versions.items() if uid in loaded}
         default = loaded.get(routing.default)
-        if routing.guide is not None and self._build is not None:
-            whole, versions = self._build(model, routing.guide, shown)
+        if routing.guide is not None and self.build is not None:
+            whole, versions = self.build(model, routing.guide, shown)
             self._labels[model], self._shown[model], self._defaults[model] = {}, versions, whole
             return
         if not shown or default is None:

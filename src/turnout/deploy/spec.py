@@ -22,6 +22,11 @@ _WORDS = {
 }
 
 
+def is_model_name(name: str) -> bool:
+    """Whether a model or an endpoint may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One model: its name, where its artifact is, which versions of it are served, and how they run.
@@ -121,6 +126,8 @@ def template_of(models: Sequence[ModelSpec]) -> ModelSpec:
 
     What belongs to an artifact (labels, format, signature, example, specific versions) is nobody else's.
     """
+    if not models:
+        return ModelSpec("model", "")
     first = models[0]
     own = {"name", "artifact", "version", "labels", "format", "signature", "example"}
     own |= {"versions"} if first.versions.kind == "specific" else set()
@@ -133,9 +140,10 @@ def template_of(models: Sequence[ModelSpec]) -> ModelSpec:
 class ServeSpec:
     """Everything one `turnout serve` serves, and on which doors. Durations in seconds, sizes in bytes.
 
-    default_deadline: for requests that bring none. load_timeout: for one model to become ready.
-    drain_timeout: for requests in flight when the server is told to stop. model_control: whether callers may load and
-    unload models. keep_going: serve what loads although something else does not.
+    default_deadline: for requests that bring none. load_timeout: for one model to become ready. drain_timeout: for
+    requests in flight when the server is told to stop. orphan_seconds: how long routers and workers go on without a
+    controller. store: URL of where desired states are kept, "" for a file of this port's own. model_control: whether
+    callers may load and unload models. keep_going: serve what loads although something else does not.
     """
 
     models: tuple[ModelSpec, ...]
@@ -149,6 +157,7 @@ class ServeSpec:
     orphan_seconds: float = 86400.0
     max_body_bytes: int = 64 << 20
     access_log: str = "stderr"
+    store: str = ""
     model_control: bool = False
     keep_going: bool = False
 
@@ -159,8 +168,6 @@ class ServeSpec:
             raise InvalidInput(
                 f"two models are called {twice!r}", field="models", example=f"turnout serve {twice}=a.onnx other=b.onnx"
             )
-        if not names:
-            raise InvalidInput("nothing to serve", field="models", example="turnout serve model.onnx")
         if self.routers < 1:
             raise InvalidInput("at least one router is needed", field="routers", got=str(self.routers))
         for field_name in ("port", "grpc_port"):

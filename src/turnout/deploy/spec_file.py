@@ -25,6 +25,7 @@ class SpecFile(NamedTuple):
     """Everything that a file says."""
 
     spec: ServeSpec
+    text: str
     sources: SourceSettings
     environments: IndexPolicy
 
@@ -40,7 +41,7 @@ def read_spec(path: Path) -> SpecFile:
         raise InvalidInput(f"{path} cannot be read ({problem.strerror})", field="spec", example=_EXAMPLE) from None
     said = read_yaml(content, path.name)
     try:
-        return _meaning(said, path)
+        return _meaning(said, path, content.decode())
     except InvalidInput as problem:
         raise InvalidInput(
             problem.reason,
@@ -51,7 +52,7 @@ def read_spec(path: Path) -> SpecFile:
         ) from None
 
 
-def _meaning(said: object, path: Path) -> SpecFile:
+def _meaning(said: object, path: Path, text: str) -> SpecFile:
     found = _mapping(said, "", SECTIONS)
     models = found.get("models", [])
     if not isinstance(models, list) or not (models or found.get("endpoints")):
@@ -62,7 +63,7 @@ def _meaning(said: object, path: Path) -> SpecFile:
     environments = _fields(IndexPolicy, found.get("environments", {}), "environments")
     if "wheels" in environments:
         environments["wheels"] = tuple(path.parent / folder for folder in environments["wheels"])
-    return SpecFile(ServeSpec(specs, **server), SourceSettings(**sources), IndexPolicy(**environments))
+    return SpecFile(ServeSpec(specs, **server), text, SourceSettings(**sources), IndexPolicy(**environments))
 
 
 def model_of(entry: Any, where: str, folder: Path) -> ModelSpec:

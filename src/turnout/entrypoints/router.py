@@ -21,11 +21,12 @@ import uvloop
 
 from turnout.core.errors import Failure
 from turnout.core.signature import Signature
-from turnout.deploy.build import build_version
+from turnout.deploy.build import Builder, build_version
 from turnout.deploy.live import Live, LiveVersion
 from turnout.deploy.plan import Routing
 from turnout.deploy.spec import ServeSpec
 from turnout.deploy.version import VersionSpec
+from turnout.entrypoints.admin import AdminRest
 from turnout.entrypoints.grpc.door import GrpcDoor
 from turnout.entrypoints.grpc.limits import GrpcLimits
 from turnout.entrypoints.http.door import HttpDoor
@@ -46,6 +47,8 @@ from turnout.runtime.wire import Message
 
 logger = logging.getLogger("turnout")
 _WATCH_SECONDS = 0.05
+#: How often the controller is told what versions have done: a bad canary is to be out within two seconds.
+_EVIDENCE_SECONDS = 0.2
 _GC_OBJECTS = 50_000
 
 
@@ -58,6 +61,7 @@ class Router:
         self.metrics = Metrics(name)
         self.log = AccessLog(spec.access_log)
         self.live = Live()
+        self.builder = self.live.build = Builder(self.live)
         self.scrape = Scrape(self.metrics, wire)
         self.questions = Questions(wire)
         self.repository = Repository(self.questions, control=spec.model_control)
@@ -70,7 +74,8 @@ class Router:
         self._doors: list[socket.socket] = []
         self._processes: dict[str, int] = {}
         observer = Fanout(self.metrics, self.log)
-        protocols = (*rest_protocols(repository=self.repository.routes()), self.scrape)
+        admin = AdminRest(self.questions)
+        protocols = (*rest_protocols(repository=self.repository.routes()), admin, self.scrape)
         own = {method.path: method for method in self.repository.methods()}
         methods = [own.get(method.path, method) for method in GRPC_METHODS]
         self.http = HttpDoor(
@@ -91,6 +96,7 @@ class Router:
         self._loop.add_reader(self._wire.fileno(), self._read)
         self._wire.send({"event": "listening"})
         self._loop.call_later(_WATCH_SECONDS, self._watch)
+        self._loop.call_later(_EVIDENCE_SECONDS, self._tell_evidence)
         self._loop.add_signal_handler(signal.SIGTERM, self.drain)
         self._loop.add_signal_handler(signal.SIGHUP, self.log.reopen)
         gc.collect()
@@ -259,6 +265,12 @@ class Router:
         for version in self.live.versions():
             for place in version.batching.watch(now):
                 self._wire.send({"event": "hung", "replica": place.name})
+
+    def _tell_evidence(self) -> None:
+        self._loop.call_later(_EVIDENCE_SECONDS, self._tell_evidence)
+        evidence = self.builder.evidence()
+        if evidence:
+            self._wire.send({"event": "saw", "life": os.getpid(), "evidence": evidence})
 
     def _samples(self) -> Iterable[Sample]:
         yield Sample("turnout_connections", ("http",), self.http.connections)

@@ -12,6 +12,7 @@ import shlex
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from typing import Any
 from turnout.core.errors import InvalidInput
 from turnout.core.signature import Signature, TensorSpec
 from turnout.deploy.controller import Controller
+from turnout.deploy.document import Document, parse_document
+from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.kept import Kept
 from turnout.deploy.load import detect_format, load_options
 from turnout.deploy.policy import VersionPolicy
@@ -39,21 +42,22 @@ _EXAMPLE_LENGTH = 1000
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serves until stopped. Raises a Failure for words or artifacts that cannot work, before anything is started."""
-    spec, supply = served_of(arguments)
+    spec, supply, document = served_of(arguments)
     _check_doors(spec)
     for model in spec.models:
         load_options(signature=model.signature, example=model.example)  # what cannot be read is said at once
-    found = ", ".join(_said(model) for model in spec.models)
+    found = ", ".join([_said(model) for model in spec.models] + [one.name for one in document.endpoints])
     logging.basicConfig(level=logging.INFO, format="turnout: %(message)s", stream=sys.stderr)
     say(f"loading {found} ...")
-    return supervise(lambda kept: asyncio.run(_run(spec, supply, kept)))
+    return supervise(lambda kept: asyncio.run(_run(spec, supply, document, kept)))
 
 
-def served_of(arguments: argparse.Namespace) -> tuple[ServeSpec, Supply]:
+def served_of(arguments: argparse.Namespace) -> tuple[ServeSpec, Supply, Document]:
     """What parsed words, and the spec file they may name, ask for. Raises InvalidInput."""
     supply = supply_of(arguments)
     if arguments.spec is None:
-        return spec_of(arguments), supply
+        spec = spec_of(arguments)
+        return spec, supply, Document(models=spec.models)
     if arguments.models:
         raise InvalidInput(
             "models stand in the spec file or in the words, not in both",
@@ -63,8 +67,10 @@ def served_of(arguments: argparse.Namespace) -> tuple[ServeSpec, Supply]:
     _check_only_doors(arguments)
     from turnout.deploy.spec_file import read_spec  # brings YAML, which no word needs
 
-    read = read_spec(Path(arguments.spec))
-    return replace(read.spec, **_doors(arguments)), Supply(read.sources, read.environments)
+    path = Path(arguments.spec).absolute()
+    read = read_spec(path)
+    document = parse_document(read.text, str(path))
+    return replace(read.spec, **_doors(arguments)), Supply(read.sources, read.environments), document
 
 
 def _check_only_doors(arguments: argparse.Namespace) -> None:
@@ -176,14 +182,14 @@ def _model(name: str, artifact: str, arguments: argparse.Namespace, batching: Ba
     )
 
 
-async def _run(spec: ServeSpec, supply: Supply, kept: Kept) -> int:
+async def _run(spec: ServeSpec, supply: Supply, document: Document, kept: Kept) -> int:
     progress = Progress()
 
     def announce(ready: ServeSpec, served: dict[str, dict[str, Any]]) -> None:
         progress.end()
-        print(table(ready, served), flush=True)
+        print(table(ready, served, document.endpoints), flush=True)
 
-    controller = Controller(spec, supply, announce, progress, kept)
+    controller = Controller(spec, supply, announce, progress, kept, document)
     loop = asyncio.get_running_loop()
 
     told = iter(("stopping: what is in flight is still answered; the next signal ends at once", "ending at once"))
@@ -215,12 +221,21 @@ async def _run(spec: ServeSpec, supply: Supply, kept: Kept) -> int:
     return code
 
 
-def table(spec: ServeSpec, served: dict[str, dict[str, Any]]) -> str:
+def table(spec: ServeSpec, served: dict[str, dict[str, Any]], endpoints: Sequence[EndpointSpec] = ()) -> str:
     """What is served, where, and a command that calls it."""
     host = f"[{spec.host}]" if ":" in spec.host else spec.host
     url = f"http://{host}:{spec.port}"
     lines = ["", "  Turnout is ready.", ""]
-    width = max(len(model.name) for model in spec.models)
+    width = max(map(len, [one.name for one in spec.models] + [one.name for one in endpoints]))
+    for endpoint in endpoints:
+        shares = ", ".join(f"{version} {percent:g} %" for version, percent in endpoint.traffic.items() if percent)
+        if endpoint.name not in served:
+            lines.append(f"  {endpoint.name:<{width}}  NOT SERVED; `turnout status` says why")
+            continue
+        signature = Signature.from_json(served[endpoint.name]["signature"])
+        lines.append(f"  {endpoint.name:<{width}}  endpoint: {shares}")
+        lines.append(f"  {'':<{width}}    in   {_tensors(signature.inputs)}")
+        lines.append(f"  {'':<{width}}    out  {_tensors(signature.outputs)}")
     for model in spec.models:
         if model.name not in served:
             lines.append(f"  {model.name:<{width}}  NOT SERVED; `turnout status` says why")
