@@ -73,9 +73,24 @@ class Postgres:
             assert time.monotonic() < end, (self.directory / "log").read_text()[-2000:]
             time.sleep(0.05)
 
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def check(self) -> None:
+        """Every table and index of every database is whole."""
+        subprocess.run(
+            [self._programs / "pg_amcheck", "--all", "--install-missing", "--heapallindexed", "-U", "turnout"],
+            check=True,
+            cwd=self.directory,
+            env={**os.environ, "PGHOST": str(self.directory)},
+            **self._as,
+        )
+
     def kill(self) -> None:
         """As a crash of the machine's memory, not of its disk: no process of it gets to do anything any more."""
-        assert self._process is not None
+        if self._process is None or self._process.poll() is not None:
+            return
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         self._process.kill()
         for child in children:
