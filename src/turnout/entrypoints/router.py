@@ -24,6 +24,7 @@ from turnout.core.signature import Signature
 from turnout.deploy.build import Builder, build_version
 from turnout.deploy.live import Live, LiveVersion
 from turnout.deploy.plan import Routing
+from turnout.deploy.samples import router_samples
 from turnout.deploy.spec import ServeSpec
 from turnout.deploy.version import VersionSpec
 from turnout.entrypoints.admin import AdminRest
@@ -283,6 +284,7 @@ class Router:
             yield Sample("turnout_queue_bytes", labels, batching.waiting.nbytes)
             yield Sample("turnout_queue_requests", labels, len(batching.waiting))
             yield Sample("turnout_model_ready", labels, float(bool(batching.places)))
+        yield from router_samples(self.live.versions(), list(self.builder.endpoints), self.builder.memories)
         if self.name == "0":  # workers are everybody's: one router of several says them
             for model, number, worker, state, restarts, memory in self._workers:
                 labels3 = (model, number, worker)

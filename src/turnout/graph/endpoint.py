@@ -144,7 +144,7 @@ class Endpoint:
     """
 
     __slots__ = (
-        "_child", "_seals", "_token", "_watched", "counts", "deadline", "default", "evidence", "name", "refuse_now",
+        "_child", "_only", "_seals", "_token", "_watched", "counts", "deadline", "default", "evidence", "name", "refuse_now",
         "revision", "versions",
     )  # fmt: skip
 
@@ -164,7 +164,8 @@ class Endpoint:
         self.name = name
         self.revision = revision
         self.versions = dict(versions)
-        self.default = default or (next(iter(versions)) if len(versions) == 1 else "")
+        self.default = default
+        self._only = next(iter(versions)) if len(versions) == 1 else ""
         self.evidence = evidence or {}
         self.counts = counts or EndpointCounts()
         limit = policy.deadline if policy is not None else None
@@ -239,7 +240,7 @@ class Endpoint:
 
     def _failed(self, journey: Journey, outcome: str) -> None:
         """Says which variant has failed: the one that was assigned, or the only one that there is."""
-        variant = journey.variant or self.default
+        variant = journey.variant or self._only
         seal = self._seal(variant, variant)
         journey.variant = variant
         journey.served_by = seal.served_by if variant else ""

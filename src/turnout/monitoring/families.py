@@ -54,6 +54,7 @@ class Sample(NamedTuple):
 _MODEL = ("model", "version")
 _DOOR = ("model", "version", "protocol")
 _WORKER = ("model", "version", "worker")
+_VARIANT = ("endpoint", "variant")
 
 _TABLE = (
     Family("turnout_requests_total", Kind.COUNTER, "Prediction requests answered.", (*_DOOR, "code")),
@@ -83,6 +84,69 @@ _TABLE = (
     Family("turnout_worker_state", Kind.GAUGE, "1 for the state the worker is in.", (*_WORKER, "state")),
     Family("turnout_worker_restarts_total", Kind.COUNTER, "Times the worker was started again.", _WORKER),
     Family("turnout_worker_memory_bytes", Kind.GAUGE, "Resident memory of the worker's process.", _WORKER),
+    Family(
+        "turnout_endpoint_requests_total",
+        Kind.COUNTER,
+        "Requests by the version they were assigned to and how they ended: answered, degraded, or the failure's code.",
+        (*_VARIANT, "outcome"),
+    ),
+    Family(
+        "turnout_fallback_total",
+        Kind.COUNTER,
+        "Requests assigned to one version that another one answered, and why.",
+        ("endpoint", "from", "to", "reason"),
+    ),
+    Family(
+        "turnout_fallback_failures_total",
+        Kind.COUNTER,
+        "Requests that no step of the fallback could answer, by why the first did not.",
+        ("endpoint", "reason"),
+    ),
+    Family("turnout_fallback_hedges_total", Kind.COUNTER, "Fallback steps started beside a slow one.", ("endpoint",)),
+    Family("turnout_fallback_hedges_used_total", Kind.COUNTER, "Of those, answers that were used.", ("endpoint",)),
+    Family(
+        "turnout_fallback_drills_total",
+        Kind.COUNTER,
+        "Fallback drills, by the step that answered; late past the deadline, empty where none did.",
+        ("endpoint", "step"),
+    ),
+    Family(
+        "turnout_split_choices_total",
+        Kind.COUNTER,
+        "How requests found their version: direct, rule, sticky, random.",
+        ("endpoint", "kind"),
+    ),
+    Family(
+        "turnout_circuit_breaker_state",
+        Kind.GAUGE,
+        "Routers in which the circuit is in this state: closed, open, half-open.",
+        (*_VARIANT, "state"),
+    ),
+    Family("turnout_circuit_breaker_opened_total", Kind.COUNTER, "Times the circuit was opened.", _VARIANT),
+    Family("turnout_retries_total", Kind.COUNTER, "Requests tried again.", _VARIANT),
+    Family("turnout_retries_refused_total", Kind.COUNTER, "Retries that the budget did not allow.", _VARIANT),
+    Family("turnout_limits_active", Kind.GAUGE, "Requests within the endpoint's limits at this moment.", ("endpoint",)),
+    Family("turnout_limits_refused_total", Kind.COUNTER, "Requests refused by the endpoint's limits.", ("endpoint",)),
+    Family(
+        "turnout_cache_requests_total",
+        Kind.COUNTER,
+        "Requests by what the cache did: hit, stale (answered, and asked anew), joined (waited for an equal one), miss.",
+        (*_VARIANT, "outcome"),
+    ),
+    Family("turnout_cache_answers", Kind.GAUGE, "Answers kept.", _VARIANT),
+    Family("turnout_cache_bytes", Kind.GAUGE, "Bytes of the answers kept.", _VARIANT),
+    Family(
+        "turnout_shadow_requests_total",
+        Kind.COUNTER,
+        "Requests drawn for a shadow: answered, failed, left (the caller went away), skipped, dropped (it was busy).",
+        (*_VARIANT, "outcome"),
+    ),
+    Family(
+        "turnout_shadow_pairs_total",
+        Kind.COUNTER,
+        "Answers of a shadow compared with those of the version that answered the caller.",
+        ("endpoint", "variant", "shadow"),
+    ),
     Family("turnout_connections", Kind.GAUGE, "Open connections.", ("protocol",)),
     Family("turnout_connections_parked", Kind.GAUGE, "Connections not read from for a while, having been refused.", ()),
     Family("turnout_connections_total", Kind.COUNTER, "Connections accepted.", ("protocol",)),
