@@ -15,6 +15,7 @@ from turnout.deploy.build import build_version
 from turnout.deploy.live import Live, LiveVersion
 from turnout.deploy.plan import Routing
 from turnout.deploy.version import VersionSpec
+from turnout.graph.tree import tree
 from turnout.runtime.batch import Batch
 from turnout.runtime.replica import Inline
 from turnout.testing.trials import Trial, check_trial, request, trial_inputs
@@ -127,4 +128,7 @@ async def test_a_built_version_answers_and_counts() -> None:
     check_trial(trial_inputs([1, 2]), response.outputs)
     assert (response.model, response.version, response.batch_rows) == ("a", "7", 2)
     assert counted == [("a", "7", 2)]
-    assert "a@7" in repr(served.servable)
+    assert list(tree(served.servable)) == [
+        "Endpoint(a, revision 0, versions 7)",
+        "  Batching(a@7, 1 places, 0 rows waiting)",
+    ]

@@ -26,6 +26,10 @@ Outcome = dict[str, Any]
 _MISSING = "(absent)"
 #: Data of more elements than this are recorded as a digest.
 LONG = 200
+#: The parameters that say who gave an answer, and what stands for them when all are there and right.
+PROVENANCE = ("served_by", "digest", "variant", "revision", "degraded", "prediction_id")
+TOLD = "told"
+_PREDICTION_ID = re.compile(r"R0-0-[0-9a-f]{24}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -35,9 +39,34 @@ def outcome(case: Case, answer: Answer) -> Outcome:
         return {"failure": answer.failure}
     fact = _grpc_outcome(case, answer) if case.door == "grpc" else _http_outcome(case, answer)
     body = fact.get("body")
+    if isinstance(body, dict) and "model_name" in body:
+        _fold_provenance(body)
     if isinstance(body, dict) and _UUID.fullmatch(str(body.get("id"))) and body["id"].encode() not in case.body:
         body["id"] = "(generated)"
     return fact
+
+
+def _fold_provenance(body: dict[str, Any]) -> None:
+    """Who gave the answer, which Turnout says in parameters that differ from request to request, as one member."""
+    parameters = dict(body.get("parameters") or {})
+    said = {name: _plain(parameters.pop(name)) for name in PROVENANCE if name in parameters}
+    if not said:
+        return
+    version = body.get("model_version")
+    expected = {"served_by": f"{body['model_name']}@{version}", "variant": version, "revision": 0}
+    place = _PREDICTION_ID.fullmatch(str(said.pop("prediction_id", "")))
+    body["provenance"] = TOLD if said == expected and place else f"not as expected: {said}"
+    del body["parameters"]
+    if parameters:
+        body["parameters"] = parameters
+
+
+def _plain(value: Any) -> Any:
+    """A parameter's value, as JSON or as protobuf's JSON has it."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, inner),) = value.items()
+    return int(inner) if kind == "int64_param" else inner
 
 
 def differences(want: Outcome, got: Outcome) -> dict[str, tuple[Any, Any]]:

@@ -133,6 +133,7 @@ _PATHS = (
 
 _EXTRA = (
     *_each("answers-carry-no-extras", "body/parameters"),
+    *_each("answers-say-who-gave-them", "body/provenance"),
     *_each("answers-carry-no-extras", "body/outputs/*/parameters"),
     *_each("ids-are-echoed-only", "body/id", want="(absent)"),
     *_each("versions-are-listed", "body/model_version", oracles=KS, want="1"),
