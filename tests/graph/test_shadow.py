@@ -20,7 +20,7 @@ from turnout.core.servable import Servable
 from turnout.entrypoints.call import Call
 from turnout.graph.allocation import allocate
 from turnout.graph.evidence import Evidence
-from turnout.graph.shadow import Shadow, ShadowPolicy, ShadowState, shadows_of
+from turnout.graph.shadow import Shadow, ShadowPolicy, ShadowState
 from turnout.graph.shadow_record import ShadowRecord
 from turnout.graph.split import Split
 from turnout.graph.tree import tree
@@ -436,13 +436,6 @@ def test_records_add_up_and_survive_json() -> None:
     assert first.counts["v8"].drawn == 5, "adding changes neither"
     both.forget("v8")
     assert both.to_json() == {"shadows": {}, "pairs": []}
-
-
-def test_policies_may_be_said_as_a_share() -> None:
-    assert shadows_of({"v8": 25, "v9": {"percent": 5, "max_in_flight": 2}}) == {
-        "v8": ShadowPolicy(percent=25),
-        "v9": ShadowPolicy(percent=5, max_in_flight=2),
-    }
 
 
 @pytest.mark.parametrize(

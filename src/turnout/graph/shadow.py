@@ -13,7 +13,6 @@ import random
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
-from typing import Any
 
 import msgspec
 
@@ -259,11 +258,3 @@ class _Mirror:
 def _begin(drawn: Sequence[_Mirror], watch: _Watch) -> None:
     for one in drawn:
         one.begin(watch)
-
-
-def shadows_of(said: Mapping[str, Any]) -> dict[str, ShadowPolicy]:
-    """The policies by version, of which each may be said as its share alone: `{v8: 100}` or `{v8: {percent: 100}}`."""
-    found = {}
-    for name, one in said.items():
-        found[name] = msgspec.convert({"percent": one} if isinstance(one, int | float) else one, ShadowPolicy)
-    return found
