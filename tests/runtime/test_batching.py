@@ -333,7 +333,7 @@ def test_a_place_that_hangs_and_dies_gives_its_items_back_once() -> None:
         tasks = [ask(servable, n) for n in (1, 2)]
         await passes()
         servable.watch(monotonic() + 0.5)  # both are overdue; one is suspected, its item waits for the other
-        hung, other = (hung, other) if hung in servable._suspect else (other, hung)
+        hung, other = (hung, other) if hung in servable.replicas.suspects else (other, hung)
         await passes()
         assert servable.waiting.rows == 1
         hung.die()

@@ -19,8 +19,10 @@ from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors, byte_size, join_rows, slice_rows
 from turnout.runtime.batch import CAUTION, Batch, Cost, Item, Key, is_hung, is_overdue
 from turnout.runtime.batch_policy import BatchPolicy
+from turnout.runtime.outlier import OutlierPolicy, Verdict
 from turnout.runtime.predict import Outcome
 from turnout.runtime.replica import Place
+from turnout.runtime.replicas import Replicas
 from turnout.runtime.waiting import Waiting
 
 logger = logging.getLogger("turnout")
@@ -33,14 +35,21 @@ class Batching:
     """A servable over places that run batches. Belongs to the event loop that it is made in."""
 
     def __init__(
-        self, name: str, version: str, signature: Signature, policy: BatchPolicy, on_batch: OnBatch | None = None
+        self,
+        name: str,
+        version: str,
+        signature: Signature,
+        policy: BatchPolicy,
+        on_batch: OnBatch | None = None,
+        outlier: OutlierPolicy | None = None,
     ) -> None:
         self.name = name
         self.version = version
         self.signature = signature
         self.policy = policy
         self.cost = Cost()
-        self.places: list[Place] = []
+        self.replicas = Replicas(f"model {name}@{version}", outlier)
+        self.places = self.replicas.all
         self.waiting = Waiting()
         self._on_batch = on_batch
         self._loop = asyncio.get_running_loop()
@@ -50,7 +59,6 @@ class Batching:
         self._timer: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._flushing = False
-        self._suspect: set[Place] = set()
         self._max_rows = policy.max_rows if signature.batched else 1
         # Where all dimensions but the row are fixed, every two requests fit together and need no key.
         self._uniform = all(-1 not in spec.shape[1:] and not spec.optional for spec in signature.inputs)
@@ -101,7 +109,7 @@ class Batching:
         if not self.places:
             return NotReady(f"model {self.name!r} has no worker at this moment", retry_after=_RETRY_AFTER)
         waiting = self.waiting
-        if not waiting.rows and self._any_free():
+        if not waiting.rows and self.replicas.any_free():
             return None  # always let one through: only what runs teaches the cost
         policy = self.policy
         now = monotonic()
@@ -112,7 +120,7 @@ class Batching:
             return QueueFull(f"the queue of model {self.name!r} is full", retry_after=wait)
         left = (deadline - now) / CAUTION - self.cost.predict(rows)
         # A place with nothing to do takes what waits at the end of this pass of the loop, whenever it was last busy.
-        if wait > left and (behind > left or self._pick(full=False) is None):
+        if wait > left and (behind > left or self.replicas.pick(full=False) is None):
             return QueueFull(
                 f"the queue of model {self.name!r} is too long for this deadline: {wait * 1e3:.0f} ms to wait",
                 retry_after=wait,
@@ -128,18 +136,17 @@ class Batching:
         """Takes what a batch of so many rows took, and settles what the next requests are told to expect."""
         self.cost.observe(rows, seconds)
         limit = self._row_limit()
-        self._row_seconds = self.cost.predict(limit) / limit / max(1, len(self.places))
+        self._row_seconds = self.cost.predict(limit) / limit / max(1, len(self.replicas.open))
 
     def add_place(self, place: Place) -> None:
         """From now on batches may run there."""
-        self.places.append(place)
+        self.replicas.add(place)
         self._schedule()
 
     def remove_place(self, place: Place) -> None:
         """No further batches go there. Without any place left, what waits is refused at once."""
         if place in self.places:
-            self.places.remove(place)
-            self._suspect.discard(place)
+            self.replicas.remove(place)
             self._expect_nothing(place)
         if not self.places:
             for item in self.waiting.drain():
@@ -158,8 +165,12 @@ class Batching:
 
     def done(self, place: Place, batch: Batch, outcome: Outcome) -> None:
         """Takes a batch's outcome: the next batch leaves first, then everybody gets an answer."""
-        if self._suspect:
-            self._suspect.discard(place)
+        if self.replicas.suspects:
+            self.replicas.suspects.discard(place)
+        if len(self.places) > 1:
+            verdict = self.replicas.judge(place, batch, outcome, self.cost.predict(batch.total_rows))
+            if verdict is Verdict.EJECT:
+                self._expect_nothing(place)
         self.learn(batch.total_rows, outcome.seconds)
         if place in self._ends:  # from now on, or what was once predicted too long would be believed for ever
             self._ends[place] = monotonic() + sum([self.cost.predict(one.total_rows) for one in place.inside()])
@@ -203,6 +214,7 @@ class Batching:
         alone, and once only: an item that hangs every place it comes to takes no more than two of them.
         """
         hung = []
+        self.replicas.wake(now)
         for place in list(self.places):
             inside = place.inside()
             if not inside:
@@ -222,8 +234,8 @@ class Batching:
         return hung
 
     def _hedge(self, place: Place, batches: Sequence[Batch]) -> None:
-        if place not in self._suspect and len(self.places) - len(self._suspect) > 1:
-            self._suspect.add(place)
+        if place not in self.replicas.suspects and self.replicas.can_spare(place):
+            self.replicas.suspects.add(place)
             self._expect_nothing(place)
             again = [item for batch in batches[1:] for item in batch.items]
             fresh = [item for item in batches[0].items if not item.attempts]
@@ -291,10 +303,11 @@ class Batching:
     def _flush(self) -> None:
         self._scheduled = False
         self._flushing = True
+        replicas = self.replicas
         try:
             while (queue := self.waiting.oldest()) is not None:
                 limit = self._row_limit()
-                place = self._pick(full=self.waiting.rows >= limit)
+                place = replicas.pick(full=self.waiting.rows >= limit)
                 if place is None:
                     return
                 now = monotonic()
@@ -309,6 +322,8 @@ class Batching:
                     self._ends[place] = start + self.cost.predict(batch.total_rows)
                     self._next_free = min(self._ends.values())
                     place.run(batch)
+                    if replicas.due:
+                        replicas.probe(self._loop, batch)
         finally:
             self._flushing = False
 
@@ -319,21 +334,6 @@ class Batching:
         if self._timer is None or self._timer.cancelled() or self._timer.when() <= self._loop.time():
             self._timer = self._loop.call_later(left, self._flush)
         return True
-
-    def _pick(self, *, full: bool) -> Place | None:
-        ahead: Place | None = None
-        for place in self.places:
-            if place.free and place not in self._suspect:
-                if not place.busy_since:
-                    return place
-                ahead = place
-        return ahead if full else None  # a second batch is sent ahead only when it could not grow any more
-
-    def _any_free(self) -> bool:
-        for place in self.places:  # noqa: SIM110  a generator costs five times this loop, and every request is here
-            if place.free:
-                return True
-        return False
 
     def _row_limit(self) -> int:
         return self.cost.rows_within(self.policy.max_seconds, self._max_rows)
