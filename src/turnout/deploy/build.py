@@ -46,6 +46,7 @@ class Builder:
         self.memories = Memories()
         self.endpoints: dict[str, Endpoint] = {}
         self._told: dict[str, dict[str, int]] = {}
+        self._compared: dict[str, dict[str, int]] = {}
         self._live = live
 
     def __call__(self, name: str, guide: Guide, versions: Mapping[str, LiveVersion]) -> Trees:
@@ -67,6 +68,24 @@ class Builder:
                 self._told[name] = counts
                 changed[name] = {version: found.to_json() for version, found in endpoint.evidence.items()}
         return changed
+
+    def pairs(self) -> dict[str, Any]:
+        """What was compared with each endpoint's shadows, of those where something has changed since it was asked."""
+        changed = {}
+        for name in self.endpoints:
+            state = self.memories.kept(name).get(("shadow",))
+            if state is None:
+                continue
+            answered = {shadow: counts.answered + counts.failed for shadow, counts in state.record.counts.items()}
+            if answered and answered != self._compared.get(name):
+                self._compared[name] = answered
+                changed[name] = state.record.to_json()
+        return changed
+
+    def tell_all(self) -> None:
+        """Whoever asks next knows nothing yet."""
+        self._told.clear()
+        self._compared.clear()
 
     def _part(self, spec: VariantSpec, versions: Mapping[str, LiveVersion]) -> ServedModel:
         """What answers for a version: its model, or a graph over others."""

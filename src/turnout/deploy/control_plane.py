@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import localtime, strftime
 from typing import Any
 
@@ -25,6 +25,7 @@ logger = logging.getLogger("turnout")
 Question = Mapping[str, Any]
 _APPLIED = "applied"
 _SOURCE = "source"
+_REMEMBERED = 100
 _FOLLOW_SECONDS = 0.1
 
 
@@ -36,6 +37,9 @@ class ControlPlane:
         self.revision = 0
         self.allocations: dict[str, Any] = {}
         self.happenings = Happenings(self.call)
+        #: Asked before somebody changes what is in force: with what shall be, and who wants it.
+        self.before_change: Callable[[Document, str], Awaitable[None]] | None = None
+        self._names: dict[int, dict[str, list[str]]] = {}
         self._converge = converge
         #: Where the store is.
         self.url = ""
@@ -68,6 +72,7 @@ class ControlPlane:
                 staged = await self._converge.stage(_endpoints(found), applied["pins"])
                 await self._converge.use(staged, current.number, applied["allocations"])
                 self._is(found, current.number, applied["allocations"])
+                await self._remember_names()
                 if current.digest != _digest(document):
                     logger.info(
                         "revision %d goes on, which was made of this document: %s", current.number, current.reason
@@ -110,16 +115,10 @@ class ControlPlane:
         """Makes a document the desired state; what cannot be loaded leaves everything as it is."""
         document = _document(question)
         async with self._changing:
-            base = self._base(question)
             diff = self._changes(document)
             if not diff.changed:
                 return {"revision": self.revision, "changed": False, "text": f"nothing to do: revision {self.revision}"}
-            staged = await self._converge.stage(_wanted(document))
-            await self._commit(
-                staged,
-                document,
-                lambda change: change.propose(document.to_text(), diff=diff.text, base=base, **_who(question)),
-            )
+            await self.change(document, question)
         return {"revision": self.revision, "changed": True, "text": f"{diff.text}\nrevision {self.revision}"}
 
     async def traffic(self, question: Question) -> Any:
@@ -148,6 +147,7 @@ class ControlPlane:
                 with store.transaction() as change:
                     return change.undo(base=now, **_who(question))
 
+            await self._tell_before(document, question)
             await self.call(commit)
             await self._converge.use(staged, parent.number, applied["allocations"])
             self._is(document, parent.number, applied["allocations"])
@@ -176,12 +176,29 @@ class ControlPlane:
 
     # -- changes ------------------------------------------------------------------------------------------
 
+    async def set_traffic(self, endpoint: str, weights: Mapping[str, float], *, author: str, reason: str) -> None:
+        """Other weights, by whoever has decided that for good reasons."""
+        async with self._changing:
+            document = self.document.with_traffic(endpoint, dict(weights))
+            diff = self._changes(document)
+            if diff.changed:
+                staged = await self._converge.stage(_wanted(document))
+                base = self.revision or None
+                await self._commit(
+                    staged,
+                    document,
+                    lambda change: change.propose(
+                        document.to_text(), diff=diff.text, base=base, author=author, reason=reason
+                    ),
+                )
+
     async def change(self, document: Document, question: Question) -> None:
         """Carries out a document that nobody else may change meanwhile: `changing` is held."""
         diff = self._changes(document)
         base = self._base(question)
         if not diff.changed:
             return
+        await self._tell_before(document, question)
         staged = await self._converge.stage(_wanted(document))
         await self._commit(
             staged,
@@ -201,6 +218,24 @@ class ControlPlane:
                 return endpoint
         known = ", ".join(one.name for one in self.document.endpoints) or "none"
         raise ModelNotFound(f"there is no endpoint {name!r}; there is {known}")
+
+    def versions_of(self, endpoint: str, revision: int) -> Sequence[str] | None:
+        """The names of an endpoint's versions in a revision; None where that is not known any more."""
+        return self._names.get(revision, {}).get(endpoint)
+
+    async def _remember_names(self) -> None:
+        """Which versions the last revisions had: a label may come long after its prediction."""
+
+        def look(store: Store) -> list[Revision]:
+            return [store.revision(number) for number in {one.revision for one in store.history(_REMEMBERED)}]
+
+        for revision in await self.call(look):
+            found = Document.from_text(revision.document)
+            self._names[revision.number] = {one.name: [v.name for v in one.versions] for one in found.endpoints}
+
+    async def _tell_before(self, document: Document, question: Question) -> None:
+        if self.before_change is not None:
+            await self.before_change(document, str(question.get("author", "api")))
 
     async def _commit(self, staged: Staged, document: Document, commit: Callable[[Transaction], Revision]) -> None:
         """Writes the revision down, then guides requests so; without the first there is no second."""
@@ -232,6 +267,7 @@ class ControlPlane:
 
     def _is(self, document: Document, revision: int, allocations: Mapping[str, Any]) -> None:
         self.document, self.revision, self.allocations = document, revision, dict(allocations)
+        self._names[revision] = {one.name: [version.name for version in one.versions] for one in document.endpoints}
 
     def _changes(self, document: Document) -> Any:
         return changes(self.document, document)

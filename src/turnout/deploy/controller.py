@@ -69,7 +69,7 @@ class Controller:
             self.versions, self.workers, supply, self._watches, template_of(spec.models), self.watch
         )
         self._document = document or Document(models=spec.models)
-        self.guidance = Guidance(self.versions, supply, self.watch, self._document)
+        self.guidance = Guidance(self.versions, self.workers, supply, self.watch, self._document)
         self.administration.offer(self.guidance.acts, self.guidance.check)
 
     async def run(self) -> int:

@@ -17,13 +17,18 @@ from turnout.deploy.live import Live, LiveVersion, Trees
 from turnout.deploy.managed import Managed
 from turnout.deploy.observations import Observations
 from turnout.deploy.plan import Guide
+from turnout.deploy.rollouts import Rollouts
+from turnout.deploy.shadow_page import page
+from turnout.deploy.shadow_report import reports
 from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.deploy.store.url import default_url
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.token import Token
 from turnout.deploy.versions import Versions
+from turnout.deploy.workers import Workers
 from turnout.graph.allocation import Allocation
 from turnout.graph.evidence import Evidence
+from turnout.graph.shadow_record import ShadowRecord
 from turnout.graph.split import Split
 from turnout.graph.tree import tree
 from turnout.protocols.plain import from_document
@@ -39,12 +44,14 @@ class Guidance:
     def __init__(
         self,
         versions: Versions,
+        workers: Workers,
         supply: Supply,
         watch: Callable[[ModelSpec, list[Found]], None],
         document: Document,
     ) -> None:
         self.observations = Observations()
         self.control_plane = ControlPlane(Converge(versions, supply, watch), document)
+        self.rollouts = Rollouts(self.control_plane, self.observations, versions, workers)
         #: Whether all endpoints that were asked for at the start are there.
         self.begun = not document.endpoints
         self._versions = versions
@@ -59,6 +66,9 @@ class Guidance:
             "events": plane.events,
             "endpoint": self._endpoint,
             "explain": self._explain,
+            "rollout": self.rollouts.act,
+            "metric": self.rollouts.metric,
+            "shadow_report": self._shadow_report,
             "token": self._say_token,
         }
 
@@ -70,10 +80,13 @@ class Guidance:
     async def begin(self, *, keep_going: bool) -> None:
         """Serves the endpoints that were asked for. Raises what keeps one from being served, unless the rest may be."""
         await self.control_plane.begin(keep_going=keep_going)
+        if self.control_plane.revision:
+            await self.rollouts.begin()
         self.begun = True
 
     def end(self) -> None:
         """Nothing is changed any more."""
+        self.rollouts.end()
 
     def check(self, question: Question) -> Question:
         """The question of a caller of the admin API. Raises Unauthenticated without the right token."""
@@ -135,6 +148,19 @@ class Guidance:
         split = Split(name, arms, Allocation.from_json(guide.allocation), evidence, spec.split, signature=signature)
         route = split.explain_route(request)
         return {"version": route.variant or "(by chance)", "kind": route.kind, "why": route.why}
+
+    async def _shadow_report(self, question: Question) -> Any:
+        """How shadows compare with what answers, as JSON values with a text, or as a page."""
+        name = str(question.get("endpoint", ""))
+        self.control_plane.endpoint(name)
+        record = ShadowRecord()
+        for said in self.observations.pairs(name):
+            record = record.plus(ShadowRecord.from_json(said))
+        found = reports(name, record)
+        if str(question.get("form", "")).startswith("text/html"):
+            return page(name, found)
+        text = "\n\n".join(one["verdict"] for one in found) or "no request was answered by a shadow yet"
+        return {"endpoint": name, "reports": found, "text": text}
 
     def _known(self, name: str) -> Managed:
         self.control_plane.endpoint(name)  # raises ModelNotFound for what is no endpoint

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-import urllib.error
-import urllib.request
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from turnout.core.errors import InvalidInput, NotReady
 from turnout.deploy.home import socket_path
+
+if TYPE_CHECKING:
+    from urllib.error import HTTPError
 
 URL = "http://127.0.0.1:8080"
 TOKEN = "TURNOUT_TOKEN"  # noqa: S105  the name of a variable, not what is in it
@@ -54,6 +55,9 @@ def ask_here(port: int, question: dict[str, Any]) -> Any:
 
 def _ask_there(url: str, question: dict[str, Any]) -> Any:
     """Over the admin API, with the token that the environment holds."""
+    import urllib.error  # with TLS and all that: most words never leave this machine
+    import urllib.request
+
     from turnout.entrypoints.admin import ACTS
     from turnout.protocols.http import JSON
 
@@ -81,7 +85,7 @@ def _ask_there(url: str, question: dict[str, Any]) -> Any:
         raise NotReady(f"{url} does not answer ({getattr(problem, 'reason', problem)})") from None
 
 
-def _refusal(problem: urllib.error.HTTPError) -> Exception:
+def _refusal(problem: HTTPError) -> Exception:
     try:
         message = str(json.loads(problem.read())["error"])
     except (ValueError, KeyError, TypeError, OSError):

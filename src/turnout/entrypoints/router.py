@@ -50,6 +50,8 @@ logger = logging.getLogger("turnout")
 _WATCH_SECONDS = 0.05
 #: How often the controller is told what versions have done: a bad canary is to be out within two seconds.
 _EVIDENCE_SECONDS = 0.2
+#: What was compared is much to tell, and is told with every so many of these.
+_PAIRS_EACH = 5
 _GC_OBJECTS = 50_000
 
 
@@ -71,6 +73,7 @@ class Router:
         self._workers: list[tuple[str, str, str, str, int, int]] = []
         self._ended = asyncio.Event()
         self._draining = False
+        self._told = 0
         self._closed: list[socket.socket] = []
         self._doors: list[socket.socket] = []
         self._processes: dict[str, int] = {}
@@ -169,6 +172,7 @@ class Router:
             self._wire.sock.setblocking(False)
             self._loop.add_reader(self._wire.fileno(), self._read)
             self.questions.found(self._wire)
+            self.builder.tell_all()
         elif self._wire.over:
             logger.warning("no controller was found for %g s, so this router ends", self._wire.orphan_seconds)
             self.drain()
@@ -269,9 +273,13 @@ class Router:
 
     def _tell_evidence(self) -> None:
         self._loop.call_later(_EVIDENCE_SECONDS, self._tell_evidence)
+        if self._wire.away or self._wire.unread:
+            return  # requests do not wait for a controller that does not listen; the next time tells all of it
+        self._told += 1
         evidence = self.builder.evidence()
-        if evidence:
-            self._wire.send({"event": "saw", "life": os.getpid(), "evidence": evidence})
+        pairs = self.builder.pairs() if self._told % _PAIRS_EACH == 0 else {}
+        if evidence or pairs:
+            self._wire.send({"event": "saw", "life": os.getpid(), "evidence": evidence, "pairs": pairs})
 
     def _samples(self) -> Iterable[Sample]:
         yield Sample("turnout_connections", ("http",), self.http.connections)

@@ -6,9 +6,12 @@ The slow path only: state, configuration, descriptors. Tensors go by `frames`.
 from __future__ import annotations
 
 import array
+import fcntl
 import json
 import socket
 import struct
+import sys
+import termios
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -49,6 +52,15 @@ class Wire:
                 self.sock.sendall(payload[sent:])
         finally:
             self.sock.settimeout(was_blocking)
+
+    @property
+    def unread(self) -> bool:
+        """Whether the other end has not read yet all that was sent: more might then wait for it."""
+        if sys.platform != "linux":
+            return False
+        left = array.array("i", [0])
+        fcntl.ioctl(self.sock.fileno(), termios.TIOCOUTQ, left)
+        return left[0] > 0
 
     def receive(self) -> tuple[Message, list[int]]:
         """The next message and its descriptors; waits for it. Raises EOFError when the other end is gone."""
