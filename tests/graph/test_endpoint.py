@@ -42,6 +42,7 @@ class Guided:
         journey = request.context.journey
         assert journey is not None
         journey.variant, journey.degraded = self.variant, self.degraded
+        journey.counted = not journey.direct
         if self.raises is not None:
             raise self.raises
         return InferResponse({"y": np.zeros(1)}, "inner", self.version, batch_rows=3, predict_seconds=0.5)

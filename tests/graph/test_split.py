@@ -94,9 +94,14 @@ def test_a_rule_comes_before_the_bucket_and_is_no_evidence() -> None:
         assert made.infer(request) == "v8"
         assert journey_of(request).variant == "v8"
         assert not journey_of(request).direct
+        assert not journey_of(request).counted
+    request = asked(header={"x-account-id": "1"})
+    made.infer(request)
+    assert journey_of(request).counted
+    made = Made()
     assert made.infer(asked(query={"dark": "1"})) == "v9", "a version without a share is reached by rule"
     assert made.counted == {}
-    assert made.state.rule == 51
+    assert made.state.rule == 1
 
 
 def test_a_named_version_comes_before_everything_and_is_no_evidence() -> None:

@@ -47,10 +47,21 @@ class Journey:
 
     `variant` is the version that the request was assigned to, `served_by` the one that answered (ENDPOINT@VERSION);
     they differ after a fallback, and then `degraded` says why. `direct`: the caller named the version himself, so
-    the answer says nothing about a split. `steps` is a list only where the caller asked for an explanation.
+    the answer says nothing about a split. `counted`: the split takes the answer as evidence of the variant, which it
+    does not where the caller or a rule has chosen. `steps` is a list only where the caller asked for an explanation.
     """
 
-    __slots__ = ("degraded", "digest", "direct", "prediction_id", "revision", "served_by", "steps", "variant")
+    __slots__ = (
+        "counted",
+        "degraded",
+        "digest",
+        "direct",
+        "prediction_id",
+        "revision",
+        "served_by",
+        "steps",
+        "variant",
+    )
 
     def __init__(self, *, explain: bool = False) -> None:
         self.variant = ""
@@ -60,6 +71,7 @@ class Journey:
         self.prediction_id = ""
         self.degraded = ""
         self.direct = False
+        self.counted = False
         self.steps: list[StepTrace] | None = [] if explain else None
 
 

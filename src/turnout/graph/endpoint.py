@@ -144,8 +144,8 @@ class Endpoint:
     """
 
     __slots__ = (
-        "_child", "_only", "_seals", "_token", "_watched", "counts", "deadline", "default", "evidence", "name", "refuse_now",
-        "revision", "versions",
+        "_child", "_only", "_seals", "_token", "_watched", "counts", "deadline", "default", "evidence", "name",
+        "refuse_now", "revision", "versions",
     )  # fmt: skip
 
     def __init__(
@@ -227,7 +227,7 @@ class Endpoint:
     def _degraded(self, journey: Journey, version: str) -> None:
         self.counts.kind(journey.variant, version, journey.degraded, "degraded").count += 1
         evidence = self.evidence.get(journey.variant)
-        if evidence is not None and not journey.direct:
+        if evidence is not None and journey.counted:
             evidence.degraded += 1
 
     def _trace(self, steps: list[StepTrace], served_by: str, response: InferResponse, seconds: float) -> None:

@@ -141,6 +141,7 @@ class Split:
             kind = RANDOM
         if journey is not None:
             journey.variant = variant
+            journey.counted = evidence is not None
             if kind is DIRECT:
                 journey.direct = True
             if journey.steps is not None:
