@@ -88,12 +88,21 @@ def test_kinds_of_outputs(kind: str, primary: Any, shadow: Any, agreed: int, clo
         (np.zeros((2, 3)), np.zeros((2, 4))),
         (np.zeros(2), bytes_array(["0", "0"], (2,))),
         (np.zeros(2), np.zeros(1)),
+        (np.zeros(2, "M8[s]"), np.zeros(2, "M8[s]")),
         (np.zeros(2), np.zeros(())),
     ],
 )
 def test_what_cannot_be_compared_does_not_agree(primary: Any, shadow: Any) -> None:
     pairs = compared({"y": primary}, {"y": shadow})
     assert (pairs.rows, pairs.agreed, pairs.flipped, pairs.outputs["y"].unlike) == (2, 0, 2, 2)
+
+
+def test_long_texts_differ_where_their_labels_do_not() -> None:
+    long = "x" * 1000
+    pairs = compared({"y": bytes_array([long, long], (2,))}, {"y": bytes_array([long, long + "!"], (2,))})
+    assert (pairs.agreed, pairs.flipped) == (1, 1)
+    assert pairs.outputs["y"].flips == {("x" * 64, "x" * 64): 1, ("x" * 64, OTHER): 1}
+    assert compared({"y": np.array([True])}, {"y": np.array([1])}).outputs["y"].flips == {("true", "true"): 1}
 
 
 def test_an_answer_without_rows_is_one() -> None:

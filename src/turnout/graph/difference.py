@@ -53,16 +53,11 @@ class Difference:
         """Compares the first `rows` rows; near is what differs by at most `tolerance + relative * |primary|`."""
         one, other = _rows_of(primary, rows), _rows_of(shadow, rows)
         self.rows += rows
-        if (
-            one is None
-            or other is None
-            or one.shape != other.shape
-            or (one.dtype.kind == "O") != (other.dtype.kind == "O")
-        ):
+        if one is None or other is None or one.shape != other.shape or not _sort(one) == _sort(other) != "":
             self.unlike += rows
             return Rows(np.zeros(rows, np.bool_), np.ones(rows, np.bool_), np.zeros(rows))
         one, other = one[:, :MAX_WIDTH], other[:, :MAX_WIDTH]
-        if one.dtype.kind == "O":
+        if _sort(one) == "text":
             near, distance = (one == other).all(axis=1), np.zeros(rows)
         else:
             near, distance = self._measure(one, other, tolerance, relative)
@@ -125,21 +120,27 @@ class Difference:
         kind = "values"
         was: Sequence[str] = ()
         became: Sequence[str] = ()
+        flipped: Array | None = None
         if one.shape[1] == 1:
             kind = "number" if "f" in one.dtype.kind + other.dtype.kind else "label"
             if kind == "label":
-                was, became = (_labels(side[:, 0]) for side in (one, other))
+                was, became = _labels(one[:, 0]), _labels(other[:, 0])
+                flipped = np.asarray(one[:, 0] != other[:, 0], np.bool_)
         elif one.dtype.kind == other.dtype.kind == "f" and _are_scores(one) and _are_scores(other):
             kind = "scores"
-            was, became = ([str(place) for place in side.argmax(axis=1).tolist()] for side in (one, other))
+            places = one.argmax(axis=1), other.argmax(axis=1)
+            was, became = ([str(place) for place in side.tolist()] for side in places)
+            flipped = places[0] != places[1]
         self.kind = kind if self.kind in {"", kind} else "values"
-        if kind not in {"label", "scores"}:
+        if flipped is None:
             return None
-        for pair in zip(was, became, strict=True):
+        for label, later, flip in zip(was, became, flipped.tolist(), strict=True):
+            # Labels are short: those of two long texts may be the same one, and those of 1 and true are not.
+            pair = (label, (later if later != label else OTHER) if flip else label)
             self.flips[pair] = self.flips.get(pair, 0) + 1
         if len(self.flips) > MAX_LABELS:  # no more pairs than that: no more labels either
             self.flips = _bounded(self.flips)
-        return np.array([a != b for a, b in zip(was, became, strict=True)], np.bool_)
+        return flipped
 
 
 def _rows_of(array: Array, rows: int) -> Array | None:
@@ -147,6 +148,11 @@ def _rows_of(array: Array, rows: int) -> Array | None:
     if array.ndim == 0 or (rows == 1 and array.shape[0] != 1):
         return array.reshape(1, -1) if rows == 1 else None
     return array[:rows].reshape(rows, -1) if array.shape[0] >= rows else None
+
+
+def _sort(array: Array) -> str:
+    """What may be compared with each other; "" for what no output is."""
+    return "number" if array.dtype.kind in "biuf" else "text" if array.dtype.kind in "OUS" else ""
 
 
 def _are_scores(rows: Array) -> bool:
