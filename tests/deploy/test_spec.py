@@ -97,7 +97,6 @@ def test_an_inline_model_is_there_once() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("models", ()),
         ("models", (GOOD, GOOD)),
         ("routers", 0),
         ("port", -1),

@@ -62,10 +62,10 @@ MODEL = "models: [{name: a, artifact: a.onnx%s}]"
     ("text", "said"),
     [
         ("", "not a mapping"),
-        ("models: []", "models: at least one model is needed"),
+        ("models: []", "models: at least one model or endpoint is needed"),
         ("models: [7]", r"models\[0\]: not a mapping"),
         ("models: [{artifact: a.onnx}]", r"models\[0\]\.name: missing"),
-        ("model: [{}]", "model: unknown; expected one of models, server"),
+        ("model: [{}]", "model: unknown; expected one of models, endpoints, server"),
         (MODEL % ", colour: red", r"models\[0\]\.colour: unknown; expected one of name, artifact"),
         (MODEL % ", replicas: two", r"models\[0\]\.replicas: of the wrong kind; expected a whole number; got 'two'"),
         (MODEL % ", replicas: true", "expected a whole number; got True"),

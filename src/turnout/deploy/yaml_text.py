@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -26,9 +27,26 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def read_yaml(content: bytes, label: str) -> object:
+class _TextKeys(_Loader):
+    """Takes every key for the text that stands there: `7`, `on` and `1.0` are names. Takes 1e-3 for a number."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                key.tag = "tag:yaml.org,2002:str"
+        return node
+
+
+_TextKeys.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z"), list("-+0123456789")
+)
+
+
+def read_yaml(content: bytes, label: str, *, text_keys: bool = False) -> object:
     """The one document in `content` (UTF-8): mappings, lists, texts, numbers, dates, None.
 
+    text_keys: every key is the text that stands there, and 1e-3 is a number.
     Raises InvalidInput with `label` and, where it can be said, the line: for what is no YAML, for more than
     MAX_BYTES, for a name that stands twice in one mapping, and for aliases that unfold into more than MAX_VALUES.
     """
@@ -36,7 +54,7 @@ def read_yaml(content: bytes, label: str) -> object:
         raise InvalidInput("too large", field=label, expected=f"at most {MAX_BYTES} bytes", got=f"{len(content)} bytes")
     try:
         text = content.decode("utf-8-sig")
-        found = yaml.load(text, _Loader)  # noqa: S506  a safe loader, with more refusals
+        found = yaml.load(text, _TextKeys if text_keys else _Loader)  # noqa: S506  a safe loader, with more refusals
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
         line = "" if mark is None else f":{mark.line + 1}"
@@ -46,6 +64,28 @@ def read_yaml(content: bytes, label: str) -> object:
     except (yaml.YAMLError, ValueError) as problem:  # ValueError: a date like 2024-99-99, text that is not UTF-8
         raise InvalidInput(f"not YAML ({str(problem).splitlines()[0]})", field=label) from None
     _count(found, label)
+    return found
+
+
+def lines_of(content: bytes) -> dict[str, int]:
+    """The line of each path (`endpoints.fraud.versions`, `models[0].name`) in what `read_yaml` has read before."""
+    try:
+        root = yaml.compose(content.decode("utf-8-sig"), _TextKeys)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    found: dict[str, int] = {}
+    waiting: list[tuple[str, yaml.Node | None]] = [("", root)]
+    while waiting and len(found) <= MAX_VALUES:
+        path, node = waiting.pop()
+        if isinstance(node, yaml.MappingNode):
+            parts = [(f"{path}.{key.value}" if path else str(key.value), key, value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = [(f"{path}[{number}]", value, value) for number, value in enumerate(node.value)]
+        else:
+            continue
+        for name, marked, value in parts:
+            if found.setdefault(name, marked.start_mark.line + 1) == marked.start_mark.line + 1:
+                waiting.append((name, value))
     return found
 
 
