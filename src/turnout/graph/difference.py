@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -101,19 +102,20 @@ class Difference:
 
     def _measure(self, one: Array, other: Array, tolerance: float, relative: float) -> tuple[Array, Array]:
         a, b = one.astype(np.float64, copy=False), other.astype(np.float64, copy=False)
-        same = (a == b) | ((a != a) & (b != b))  # noqa: PLR0124  NaN beside NaN is no difference
         with np.errstate(invalid="ignore", over="ignore"):
-            apart = np.where(same, 0.0, np.abs(a - b))
+            apart = np.abs(a - b)
+            distance = apart.max(axis=1, initial=0.0)
+            if math.isfinite(distance.sum()):  # so nearly always: no NaN and no infinity on either side
+                self.distance.add_each(distance)
+                return np.asarray((apart <= tolerance + relative * np.abs(a)).all(axis=1)), distance
+            same = (a == b) | ((a != a) & (b != b))  # noqa: PLR0124  NaN beside NaN is no difference
+            apart = np.where(same, 0.0, apart)
             near = (apart <= tolerance + relative * np.abs(np.where(np.isfinite(a), a, 0.0))).all(axis=1)
         distance = apart.max(axis=1, initial=0.0)
         finite = np.isfinite(distance)
-        if finite.all():
-            self.distance.add_each(distance)
-        else:
-            self.odd += int((~finite).sum())
-            self.distance.add_each(distance[finite])
-            distance = np.where(finite, distance, np.finfo(np.float64).max)
-        return np.asarray(near), distance
+        self.odd += int((~finite).sum())
+        self.distance.add_each(distance[finite])
+        return np.asarray(near), np.where(finite, distance, np.finfo(np.float64).max)
 
     def _count_flips(self, one: Array, other: Array) -> Array | None:
         """Which rows changed their class; None where the output has no classes."""
