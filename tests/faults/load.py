@@ -62,7 +62,10 @@ def check_clean(answer: Answer) -> None:
 
 @dataclass
 class Load:
-    """Threads with one connection each that ask until they are stopped; use as a context manager."""
+    """Threads with one connection each that ask until they are stopped; use as a context manager.
+
+    rate: requests a second of all of them together, each sent when it is due and not when the last one was answered.
+    """
 
     server: Server
     clients: int = 8
@@ -72,6 +75,7 @@ class Load:
     refused: int = 0
     wrong: list[str] = field(default_factory=list)
     pause: float = 0.0
+    rate: float = 0.0
     new_connections: bool = False
 
     def __enter__(self) -> Self:
@@ -96,8 +100,12 @@ class Load:
 
     def _ask_on(self, client: Client, number: int) -> None:
         nonce = number * 10_000_000.0
+        due = time.monotonic() + number / max(self.rate, 1.0)
         while not self._stop.is_set():
             nonce += 1
+            if self.rate:
+                self._stop.wait(max(0.0, due - time.monotonic()))
+                due += self.clients / self.rate
             try:
                 answer = ask(client, nonce, x_request_deadline_ms=str(self.deadline_ms))
             except ConnectionRefusedError:

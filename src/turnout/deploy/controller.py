@@ -196,6 +196,7 @@ class Controller:
         """What the next controller has to know is other than it was."""
         if soon:
             self.succession.write_soon()
+            self._loop.call_soon(self._when_ready)
         else:
             self.succession.write()
 

@@ -61,6 +61,7 @@ def _forget_what_differs(managed: Managed, said: ModelSpec | None) -> None:
     if said is None:
         managed.removed = managed.guide is None or managed.removed
     elif _runs(said) != _runs(managed.spec):
+        managed.spec = said
         for version in managed.versions.values():  # the same files, and yet another version
             version.found = replace(version.found, key=f"{version.found.key} otherwise")
 

@@ -88,6 +88,29 @@ def mark_of(pid: int) -> str:
     return "" if fields[0] in "ZX" else f"{boot}:{fields[19]}"
 
 
+def server_of(found: dict[str, Any]) -> Known | None:
+    """The process that the user has started, if that still runs."""
+    return _known({"name": "server", **found["server"]})
+
+
+def away(port: int) -> str:
+    """What to say to somebody who finds no controller of that port; "" where nothing serves there."""
+    found = RunFile(port).read()
+    if found is None:
+        return ""
+    server, children = server_of(found), living(found)
+    for one in (*children, *([server] if server else [])):
+        os.close(one.pidfd)
+    if server is not None:
+        return "the control plane is being started again; predictions go on"
+    if not children:
+        return ""
+    return (
+        f"the server on HTTP port {port} was killed, and predictions go on without it: `turnout serve` with the same "
+        f"words takes them over, `turnout stop --port {port}` ends them"
+    )
+
+
 def living(found: dict[str, Any]) -> list[Known]:
     """The children in what was left behind that still run."""
     return [one for entry in found["children"] if (one := _known(entry)) is not None]

@@ -177,7 +177,7 @@ class ServeSpec:
                 )
         if self.port == self.grpc_port != 0:
             raise InvalidInput("REST and gRPC need a port each", field="grpc_port", got=f"{self.port} for both")
-        for field_name in ("default_deadline", "load_timeout", "drain_timeout"):
+        for field_name in ("default_deadline", "load_timeout", "drain_timeout", "orphan_seconds"):
             if not 0.0 < getattr(self, field_name) < math.inf:
                 raise InvalidInput(
                     "not a duration",

@@ -32,6 +32,8 @@ from turnout.runtime.wire import Message, Wire
 logger = logging.getLogger("turnout")
 #: How long to wait for those who should come at once (seconds). Who comes later is welcome too.
 _PATIENCE = 1.0
+#: For a router, where nobody else has the listening sockets: without them the port is not to be had.
+_PATIENCE_WITHOUT_DOORS = 10.0
 #: What of a ServeSpec routers were started with: they cannot be told another.
 _DOORS = ("host", "routers", "default_deadline", "drain_timeout", "max_body_bytes", "access_log", "model_control")
 #: Process id, wire, what a child says that has found this controller, and its listening sockets, if it has any.
@@ -102,11 +104,14 @@ class Succession:
 
     async def _wait(self, left: Left) -> None:
         """Until all have come that need not finish something first, or for a while."""
-        until = monotonic() + _PATIENCE
-        while monotonic() < until:
+        began = monotonic()
+        while (waited := monotonic() - began) < _PATIENCE_WITHOUT_DOORS:
             come = {pid for pid, *_ in left.returned}
-            late = [one for one in left.children.values() if one.about["ready"] and one.pid not in come]
-            if all(has_ended(one.pidfd) for one in late):
+            late = [one for one in left.children.values() if one.pid not in come and not has_ended(one.pidfd)]
+            routers = [one for one in late if one.name.startswith("router ")]
+            if not routers and not any(one.about["ready"] for one in late):
+                return
+            if waited > _PATIENCE and (left.doors or not routers):
                 return
             await asyncio.sleep(0.002)
 
@@ -224,7 +229,7 @@ def state_of(spec: ServeSpec, versions: Versions, announced: bool) -> dict[str, 
     return {
         "spec": spec.to_json(),
         "announced": announced,
-        "server": os.getppid(),
+        "server": {"pid": os.getppid(), "mark": mark_of(os.getppid())},
         "asked": list(versions.asked),
         "models": [remembered(managed) for managed in versions.models.values()],
     }

@@ -10,7 +10,7 @@ from importlib import import_module
 
 import turnout
 from turnout.core.errors import Failure
-from turnout.entrypoints import artifacts, control, environments, guiding
+from turnout.entrypoints import artifacts, control, environments, guiding, stop
 from turnout.entrypoints.words import Words, model_words, number, package_words, seconds, source_words, whole
 
 _EPILOG = """\
@@ -32,6 +32,7 @@ _ACTS = {
     "env": f"{_HERE}.environments:run",
     "pull": f"{_HERE}.artifacts:run",
     "cache": f"{_HERE}.artifacts:run",
+    "stop": f"{_HERE}.stop:run",
     **dict.fromkeys(control.VERBS, f"{_HERE}.control:run"),
     **dict.fromkeys(guiding.VERBS, f"{_HERE}.guiding:run"),
 }
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
     )
+    stop.words(verbs)
     control.words(verbs)
     guiding.words(verbs)
     _compile_words(
@@ -214,6 +216,7 @@ def _time_words(parser: argparse.ArgumentParser) -> None:
         ("--deadline", 30.0, "a request that brings no deadline of its own"),
         ("--load-timeout", 300.0, "all models to become ready"),
         ("--drain-timeout", 30.0, "requests in flight when it is told to stop"),
+        ("--orphan-seconds", 86400.0, "how long models are served on after the server itself was killed"),
     ):
         times.add_argument(
             name, type=seconds(), default=default, metavar="SECONDS", help=f"{meaning} (default {default:g})"

@@ -45,7 +45,9 @@ def ask_here(port: int, question: dict[str, Any]) -> Any:
                 raise NotReady(f"{path}: {problem}; choose a shorter TURNOUT_HOME") from None
             found = None
     if found is None:
-        raise NotReady(f"no server of yours runs on HTTP port {port}; --url names another")
+        from turnout.deploy.run_file import away
+
+        raise NotReady(away(port) or f"no server of yours runs on HTTP port {port}; --url names another")
     if "failed" in found:
         from turnout.entrypoints.questions import failure_of
 

@@ -102,6 +102,7 @@ def spec_of(arguments: argparse.Namespace) -> ServeSpec:
         default_deadline=arguments.deadline,
         load_timeout=arguments.load_timeout,
         drain_timeout=arguments.drain_timeout,
+        orphan_seconds=arguments.orphan_seconds,
         max_body_bytes=arguments.max_body_mb << 20,
         access_log=arguments.access_log,
         model_control=arguments.model_control,
