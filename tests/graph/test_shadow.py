@@ -25,6 +25,7 @@ from turnout.graph.shadow_record import ShadowRecord
 from turnout.graph.split import Split
 from turnout.graph.tree import tree
 from turnout.testing.servables import SERVABLE_CHECKS, Check
+from turnout.testing.trials import Act, Trial, check_trial, request, trial_inputs
 
 
 class Gate:
@@ -487,3 +488,40 @@ async def shadow_that_fails(model: type[Any]) -> AsyncIterator[Servable]:
 @pytest.mark.parametrize("make", [shadow_over_batching, shadow_that_fails])
 def test_it_is_a_servable(make: Any, check: Check) -> None:
     asyncio.run(check(make))
+
+
+class Provoked:
+    """Asks a real worker for what it should not do."""
+
+    def __init__(self, servable: Servable, act: Act) -> None:
+        self._servable = servable
+        self._act = act
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        nonce = np.full_like(request.inputs["nonce"], self._act)
+        return await self._servable.infer(request._replace(inputs={**request.inputs, "nonce": nonce}))
+
+
+@pytest.mark.parametrize("act", [Act.RAISE, Act.SLOW, Act.FEWER_ROWS, Act.DIE])
+def test_a_shadow_in_a_process_of_its_own_that_fails_costs_no_answer(act: Act) -> None:
+    async def run() -> ShadowState:
+        make, other = batched([PLACES["thread-memory"]]), batched([PLACES["process-memory"]])
+        async with make(Trial) as primary, other(Trial) as shadow:
+            state = ShadowState()
+            node = shadow_of(primary, Provoked(shadow, act), state, max_in_flight=8, deadline=20.0)
+            for at in range(1, 401, 20):
+                inputs = [trial_inputs([number]) for number in range(at, at + 20)]
+                answers = await asyncio.gather(*(node.infer(request(one)) for one in inputs))
+                for sent, got in zip(inputs, answers, strict=True):
+                    check_trial(sent, got.outputs)
+            state.close()
+            await all_gone(state, 0.01)
+        return state
+
+    state = asyncio.run(run())
+    counts = state.record.counts["v8"]
+    assert counts.drawn == 400
+    assert counts.busy > 0
+    assert counts.failed > 0 or act is Act.SLOW
+    if act is Act.SLOW:
+        assert counts.sent < 20 * 8, "as many as there would be if each of the 20 rounds waited for its eight"
