@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from turnout.core.errors import InvalidInput, ModelNotFound
-from turnout.deploy.document_text import Text, check_plain, located_values, read_text
+from turnout.deploy.document_text import Text, check_plain, read_text
 from turnout.deploy.endpoint_spec import EndpointSpec, parse_endpoint
+from turnout.deploy.locations import located_values
 from turnout.deploy.model_entry import model_of, plain_model
 from turnout.deploy.plain import plain
 from turnout.deploy.problems import NOTHING, Problems, placed

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from turnout.core.errors import InvalidInput
-from turnout.deploy.model_entry import SECTIONS, located, located_artifact
+from turnout.deploy.locations import located, located_values
+from turnout.deploy.model_entry import SECTIONS
 from turnout.deploy.problems import Problems, placed
-from turnout.deploy.references import begins_with_reference
 from turnout.deploy.typed import known, mapping, shown
-from turnout.deploy.yaml_text import lines_of, read_yaml
 
 MAX_FILES = 100
 _INCLUDE = "include"
@@ -34,6 +32,8 @@ class _File:
 
     def place(self, path: str) -> str:
         """The path behind the file's name and the line, as near as the line is known."""
+        from turnout.deploy.yaml_text import lines_of
+
         self.lines = self.lines or lines_of(self.content)
         known_path = path
         while known_path and known_path not in self.lines:
@@ -158,53 +158,6 @@ def read_text(said: str | bytes, path: str = "", label: str = "") -> Text:
     return text
 
 
-def located_values(said: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The same with paths of files that count from the folder. What has another form is left to who reads it."""
-
-    def entry(value: Any, artifact: str) -> Any:
-        if not isinstance(value, dict):
-            return value
-        found = dict(value)
-        for key, change in (
-            (artifact, located_artifact),
-            ("signature", located),
-            ("example", located),
-            ("environment", _located_environment),
-        ):
-            if isinstance(found.get(key), str):
-                found[key] = change(found[key], folder)
-        return found
-
-    found = dict(said)
-    if isinstance(found.get("models"), list):
-        found["models"] = [entry(model, "artifact") for model in found["models"]]
-    _each(found, "endpoints", lambda one: _each(one, "versions", lambda version: entry(version, "model")))
-    environments = found.get("environments")
-    if isinstance(environments, dict) and isinstance(environments.get("wheels"), list):
-        wheels = [
-            located(one, folder) if isinstance(one, str) and not begins_with_reference(one) else one
-            for one in environments["wheels"]
-        ]
-        found["environments"] = {**environments, "wheels": wheels}
-    return found
-
-
-def _each(said: Any, key: str, change: Callable[[Any], Any]) -> Any:
-    """Changes every value of one mapping in a mapping, in a copy of the inner one."""
-    if isinstance(said, dict) and isinstance(said.get(key), dict):
-        inner = {name: dict(value) if isinstance(value, dict) else value for name, value in said[key].items()}
-        said[key] = {name: _or_same(change(value), value) for name, value in inner.items()}
-    return said
-
-
-def _or_same(changed: Any, value: Any) -> Any:
-    return value if changed is None else changed
-
-
-def _located_environment(said: str, folder: Path) -> str:
-    return said if said in {"auto", "none"} else located(said, folder)
-
-
 def _in(path: Path, folder: Path) -> bool:
     return path.is_relative_to(folder)
 
@@ -228,6 +181,8 @@ def _values(content: bytes, label: str) -> Any:
             raise InvalidInput(problem.reason, field=label, got=problem.got) from None
         except (ValueError, RecursionError):
             pass  # YAML that begins with a brace
+    from turnout.deploy.yaml_text import read_yaml  # brings PyYAML, which a server without such a file does not need
+
     return read_yaml(content, label, text_keys=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from turnout.core.errors import InvalidInput
-from turnout.deploy.document_text import located_values
+from turnout.deploy.locations import located_values
 from turnout.deploy.model_entry import plain_number
 from turnout.deploy.plain import plain
 from turnout.deploy.problems import Problems

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from turnout.core.errors import InvalidInput
+from turnout.deploy.locations import ENVIRONMENT_WORDS, located, located_artifact
 from turnout.deploy.policy import VersionPolicy
 from turnout.deploy.problems import NOTHING, Problems
-from turnout.deploy.references import begins_with_reference
 from turnout.deploy.spec import ModelSpec
 from turnout.deploy.typed import known, mapping, shown, under
 from turnout.runtime.batch_policy import BatchPolicy
@@ -21,8 +19,6 @@ from turnout.runtime.batch_policy import BatchPolicy
 SECTIONS = ("models", "endpoints", "server", "sources", "environments")
 _EXAMPLE = "models: [{name: fraud, artifact: fraud.onnx}]"
 _PATHS = ("signature", "example")
-_ENVIRONMENT_WORDS = {"auto", "none"}
-_PYTHON_FILE = re.compile(r"(?P<prefix>python:)?(?P<file>[^:]+\.py):(?P<attribute>[A-Za-z_][\w.]*)\Z")
 _KINDS: Mapping[str, tuple[Any, str]] = {
     "bool": (bool, "true or false"),
     "int": (int, "a whole number"),
@@ -104,22 +100,6 @@ def fields_of(
     return said
 
 
-def located(path: str, folder: Path) -> str:
-    """A path counts from the folder."""
-    return os.path.normpath(folder / path)
-
-
-def located_artifact(artifact: str, folder: Path) -> str:
-    """A path counts from the folder, also that of Python code; a URI and what begins with `${NAME}` is what it is."""
-    if begins_with_reference(artifact):
-        return artifact
-    if (code := _PYTHON_FILE.fullmatch(artifact)) is not None:
-        return f"{code['prefix'] or ''}{located(code['file'], folder)}:{code['attribute']}"
-    if ":" in artifact and not (folder / artifact).exists():
-        return artifact
-    return located(artifact, folder) + ("/" if artifact.endswith("/") and artifact.strip("/") else "")
-
-
 def _put(said: dict[str, Any], field: dataclasses.Field[Any], value: Any, where: str) -> None:
     said[field.name] = _typed(field, value, where)
 
@@ -152,7 +132,7 @@ def _environment(said: Any, where: str, folder: Path) -> str | tuple[str, ...]:
         return tuple(said)
     if not isinstance(said, str):
         raise InvalidInput("not an environment", field=where, expected="auto, none, a path, or a list of requirements")
-    return said if said in _ENVIRONMENT_WORDS else located(said, folder)
+    return said if said in ENVIRONMENT_WORDS else located(said, folder)
 
 
 def _batching(said: Any, where: str) -> BatchPolicy:
