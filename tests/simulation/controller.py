@@ -127,6 +127,8 @@ class Controller:
             # Only now: nobody before this one is listened to any more, so what is in force stays until it is told.
             newest = max((said for _, said in self._shown.values()), key=lambda said: said.mark)
             self._routings = dict(newest.routings)
+            # What requests go to is in use, also where the controller before had no time to say so to the workers.
+            self._returned = {uid for routing in newest.routings.values() for uid in routing.versions.values()}
         current = self.store.current()
         if current is None:
             return
@@ -180,7 +182,11 @@ class Controller:
                 phase = Phase.KEPT if isinstance(action, Keep) else Phase.READY
                 self.versions[action.uid] = replace(self.versions[action.uid], phase=phase)
         for uid, one in self.versions.items():
-            if one.endpoint == name and (one.phase is Phase.KEPT or uid in self._returned):
+            if (
+                one.endpoint == name
+                and uid not in self._draining
+                and (one.phase is Phase.KEPT or uid in self._returned)
+            ):
                 self.world.send(self.workers.keep, token, uid, Phase.READY if uid in self._returned else Phase.KEPT)
         needs = tuple(version for version, weight in endpoint["traffic"].items() if weight > 0)
         guide = Guide(endpoint, revision, None, needs)
@@ -198,7 +204,7 @@ class Controller:
                 life = self._shown[number][1].life
                 self.world.send(router.show, life, (token, self._tellings), routings)
             return
-        for uid in self._draining & {*self.versions, *self._sent}:
+        for uid in sorted(self._draining & {*self.versions, *self._sent}):  # a set's order is not the seed's
             self.world.send(self.workers.unload, token, uid)
             if uid not in self.versions:
                 self._sent.pop(uid, None)  # if it comes into being later, it is seen then, and is draining already
