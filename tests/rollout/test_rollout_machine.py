@@ -210,7 +210,7 @@ def test_answers_are_compared_before_anybody_sees_them() -> None:
 def test_a_shadow_that_fails_is_never_shown_to_users() -> None:
     going = run(replace(QUICK, shadow=ShadowFirst()))
     for count in range(10):
-        going.world.pairs = Pairs(count, 0, count)
+        going.world.pairs = Pairs(0, 0, count)
         going.tick()
     assert going.state.phase is Phase.ROLLED_BACK
     assert max(move.weight for move in going.state.moves) == 0.0
@@ -270,6 +270,20 @@ def test_a_state_that_was_stored_goes_on_with_the_same_decision() -> None:
     there = decide(state_from_json(stored), observed, going.now + 1.0)
     assert json.dumps(there.state.to_json()) == json.dumps(here.state.to_json())
     assert (there.weights, there.words) == (here.weights, here.words)
+
+
+def test_a_controller_that_comes_back_after_traffic_has_stopped_still_holds() -> None:
+    going = run(replace(QUICK, steps=(50.0, 100.0), min_seconds=100.0))
+    stored = going.state
+    for tick in range(160):
+        going.tick(traffic=tick < 60)
+        stored = going.decision.state if going.decision.changed else stored
+    assert going.state.phase is Phase.CANARY
+    anew = stored
+    for later in range(1, 60):
+        anew = decide(anew, going.world.observed(), going.now + later).state
+    assert anew.counts.of("v8").requests == going.state.counts.of("v8").requests
+    assert anew.phase is Phase.CANARY
 
 
 def test_versions_have_to_fit() -> None:

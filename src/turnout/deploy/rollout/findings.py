@@ -85,11 +85,12 @@ def _guards(state: RolloutState, *, full: bool) -> Iterator[Finding]:
             for quantile in guard.quantiles:
                 yield _latency(state, guard, quantile, alpha / len(guard.quantiles), full=full)
         elif isinstance(guard, DisagreementGuard):
-            yield _disagreement(guard, Trials(pairs.count - pairs.failed, pairs.differ), alpha, full=full)
+            yield _disagreement(guard, Trials(pairs.count, min(pairs.count, max(0, pairs.differ))), alpha, full=full)
         else:
             tried = Trials(canary.requests, _hits(canary, name))
             if state.phase is Phase.SHADOW:
-                tried = Trials(pairs.count, pairs.failed if name == "errors" else 0)
+                failed = pairs.failed if name == "errors" else 0
+                tried = Trials(pairs.count + pairs.failed, failed)
             yield _increase(name, guard, tried, Trials(stable.requests, _hits(stable, name)), alpha, full=full)
 
 

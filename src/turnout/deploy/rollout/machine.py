@@ -42,6 +42,8 @@ _SETTLING = 1.0
 #: A version is quiet after so many seconds, or so many times the usual time between two of its requests.
 _QUIET_SECONDS = 3.0
 _QUIET_GAPS = 10.0
+#: After so many seconds without a look nobody knows when in that time requests came; the next look tells.
+_ASLEEP = 30.0
 _GONE = {"failed": "cannot run (it fails to load, or keeps crashing)", "missing": "is not there any more"}
 
 
@@ -49,7 +51,8 @@ def decide(state: RolloutState, observed: Observed, now: float) -> Decision:
     """The next state and what follows from it. now: seconds since the epoch. Pure: no clock, no I/O."""
     seen = _seen(state, observed, now)
     decision = _decide(seen, observed, now)
-    decision = replace(decision, changed=decision.changed or seen.applied != state.applied)
+    grounded = (seen.applied, seen.forced, seen.settled is None) != (state.applied, state.forced, state.settled is None)
+    decision = replace(decision, changed=decision.changed or grounded)
     return with_weights(_with_rollback_calls(decision, now), observed)
 
 
@@ -260,9 +263,9 @@ def _seen(state: RolloutState, observed: Observed, now: float) -> RolloutState:
     counts = state.counts.plus(shown, state.seen)
     rose = dict(state.rose)
     for name in rose:
-        if counts.of(name).requests > state.counts.of(name).requests:
+        if counts.of(name).requests > state.counts.of(name).requests and now - state.looked <= _ASLEEP:
             rose[name] = now
-    found = replace(state, seen=shown, counts=counts, rose=rose)
+    found = replace(state, seen=shown, counts=counts, rose=rose, looked=now)
     if not in_force(found.wanted, observed):
         return found
     if not found.applied and (observed.weights is not None or now > found.moved):

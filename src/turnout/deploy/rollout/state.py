@@ -38,11 +38,19 @@ Readiness = Literal["ready", "loading", "failed", "missing"]
 
 
 class Pairs(msgspec.Struct, frozen=True):
-    """How many requests were sent to both, how many of them were answered differently, how many the shadow failed."""
+    """How many requests both versions answered, how many of them differently, and how many more the shadow failed."""
 
     count: int = 0
     differ: int = 0
     failed: int = 0
+
+    def plus(self, now: Pairs, before: Pairs) -> Pairs:
+        """These, and what came between two states of the same counts."""
+        return Pairs(
+            self.count + now.count - before.count,
+            self.differ + now.differ - before.differ,
+            self.failed + now.failed - before.failed,
+        )
 
 
 class Observed(msgspec.Struct, kw_only=True, frozen=True):
@@ -92,11 +100,7 @@ class Counts(msgspec.Struct, kw_only=True, frozen=True):
             judge={
                 name: self.values(name).plus(seen.minus(before.values(name))) for name, seen in now.judge.items()
             } | {name: kept for name, kept in self.judge.items() if name not in now.judge},
-            pairs=Pairs(
-                self.pairs.count + now.pairs.count - before.pairs.count,
-                self.pairs.differ + now.pairs.differ - before.pairs.differ,
-                self.pairs.failed + now.pairs.failed - before.pairs.failed,
-            ),
+            pairs=self.pairs.plus(now.pairs, before.pairs),
         )  # fmt: skip
 
     def since(self, before: Counts) -> Counts:
@@ -113,7 +117,7 @@ class Counts(msgspec.Struct, kw_only=True, frozen=True):
                 return True
         if any(self.values(name).size < seen.size for name, seen in before.judge.items()):
             return True
-        return self.pairs.count < before.pairs.count or self.pairs.differ < before.pairs.differ
+        return self.pairs.count < before.pairs.count or self.pairs.failed < before.pairs.failed
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -131,7 +135,8 @@ class RolloutState(msgspec.Struct, kw_only=True, frozen=True):
     policy's weights, -1 before the first. weight: what it shall have now; before: what it had in the step before.
     reason: why it is where it is. back_to: what was interrupted; by: who did that. began, entered: when the rollout and
     the step did; both move on by the length of a pause. moved: when the weight last changed. stopped: when the pause
-    began. forced: when the weight was in force everywhere. applied: whether it ever was. seen: the counts as they were
+    began. forced: when the weight was in force everywhere. looked: when it was last decided.
+    applied: whether it ever was. seen: the counts as they were
     last shown. counts: of this step so far. settled: those of this step from before its weight had come into force;
     None until then. reference: what the stable version showed in the step before. judged: the judge's values of earlier
     steps, canary and stable. rose: when each version last answered. passed: gates that are open for this step. asked:
@@ -153,6 +158,7 @@ class RolloutState(msgspec.Struct, kw_only=True, frozen=True):
     moved: float = 0.0
     stopped: float = 0.0
     forced: float = 0.0
+    looked: float = 0.0
     applied: bool = True
     seen: Counts = Counts()
     counts: Counts = Counts()
