@@ -74,6 +74,21 @@ def test_ranges_and_values(allowed: OutputRange, good: np.ndarray, bad: np.ndarr
     run(main)
 
 
+@pytest.mark.parametrize("size", [1, 32, 33, 1000])
+def test_a_range_sees_every_place_of_any_size(size: int) -> None:
+    async def main() -> None:
+        policy = OutputsPolicy(each={"score": OutputRange(min=0, max=1)})
+        for place in {0, size // 2, size - 1}:
+            for odd in (-0.5, 1.5):
+                array = np.linspace(0, 1, size, dtype=np.float32)
+                assert await driven(OutputCheck(giving(score=array), policy, SIGNATURE), asking())
+                array[place] = odd
+                found = await failing(OutputCheck(giving(score=array), policy, SIGNATURE), asking())
+                assert f"{odd:g}" in found.message
+
+    run(main)
+
+
 def test_text_has_allowed_values_too() -> None:
     async def main() -> None:
         policy = OutputsPolicy(each={"label": OutputRange(values=("yes", "no"))})

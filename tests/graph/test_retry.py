@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 
 from tests.graph.steps import Answers, asking, driven, failing, run
+from tests.runtime.places import PLACES
 from turnout.core.errors import CircuitOpen, InvalidInput, InvalidOutput, ModelFailed, RateLimited, WorkerDied
 from turnout.core.messages import Journey
+from turnout.core.tensors import Tensors
 from turnout.graph.retry import Retry, RetryBudget, RetryPolicy
+from turnout.runtime.batch_policy import BatchPolicy
+from turnout.runtime.batching import Batching
+from turnout.testing.trials import Trial, check_trial, request, trial_inputs
 
 DIED = WorkerDied("gone")
 
@@ -129,6 +134,38 @@ def test_a_caller_that_leaves_gives_its_place_back() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert (retry.memory.active, retry.memory.retrying) == (0, 0)
+
+    run(main)
+
+
+class Broken(Trial):
+    """One replica of four that fails with every row."""
+
+    def predict(self, inputs: Tensors) -> Tensors:
+        raise ValueError("this replica is broken")
+
+
+def test_with_retries_nobody_sees_that_one_replica_of_four_is_broken() -> None:
+    """R5: its failures are tried on another replica, until it is left out."""
+
+    async def main() -> None:
+        batching = Batching("trial", "1", Trial.signature, BatchPolicy(max_rows=1))
+        for number in range(4):
+            kind = Broken if number == 1 else Trial
+            batching.add_place(await PLACES["thread-memory"](kind, batching.done, batching.lost))
+        retry = Retry(batching, RetryPolicy(attempts=3, model_failures=True))
+        try:
+            for start in range(1, 400, 8):
+                sent = [trial_inputs([start + number]) for number in range(8)]
+                for inputs, answer in zip(
+                    sent, await asyncio.gather(*(retry.infer(request(one)) for one in sent)), strict=True
+                ):
+                    check_trial(inputs, answer.outputs)
+            assert retry.memory.retries, "the control: it was broken"
+            assert retry.memory.refused == 0
+        finally:
+            for place in batching.places.copy():
+                place.close()
 
     run(main)
 

@@ -136,6 +136,20 @@ def test_it_is_out_for_ever_longer_and_back_when_a_probe_is_well() -> None:
     assert outliers.seconds_out("a", judging.now) == 1.0, "it was well for long enough"
 
 
+def test_after_a_probe_that_says_nothing_the_next_one_follows() -> None:
+    judging = Judging()
+    judging.all_well()
+    for _ in range(5):
+        judging.one("a", failed=True)
+    judging.now += 1.0
+    assert judging.outliers.due(judging.now) == ["a"]
+    judging.outliers.probe("a")
+    judging.outliers.passed("a", judging.now)
+    judging.outliers.passed("b", judging.now)
+    assert judging.out == ["a"]
+    assert judging.outliers.due(judging.now) == ["a"]
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
@@ -244,6 +258,25 @@ def test_callers_mistakes_and_late_items_are_no_reason() -> None:
             came = await one(batching, places, places[0], InvalidInput("yours"))
             assert came is places[0]
         assert batching.replicas.outliers.ejections == 0
+
+    run(main)
+
+
+def test_a_probe_with_a_row_that_its_caller_got_wrong_decides_nothing() -> None:
+    async def main() -> None:
+        batching, places = served(4)
+        bad = places[1]
+        for _ in range(10):
+            await full_round(batching, places, bad)
+        for _ in range(2):
+            batching.watch(monotonic() + 10.0)
+            task = ask(batching, 7)
+            await passes()
+            assert len(bad.batches) == 1
+            fail(bad, InvalidInput("yours"))
+            assert bad not in batching.replicas.open
+            next(place for place in places if place.batches).answer()
+            await task
 
     run(main)
 

@@ -132,8 +132,12 @@ class _Range:
 
     def refuse(self, array: Array) -> None:
         """NaN is in no range and out of none: whether it may be there, `finite` says."""
-        if not array.size:
-            return
+        if array.size <= _FEW:  # as in is_finite
+            for value in array.ravel().tolist():
+                if value < self._low or value > self._high:
+                    break
+            else:
+                return
         least, most = np.fmin.reduce(array, axis=None), np.fmax.reduce(array, axis=None)
         if least < self._low or most > self._high:
             got = float(least) if least < self._low else float(most)

@@ -125,6 +125,13 @@ class Outliers:
         """A probe is on its way there."""
         self._standings[place].probing = True
 
+    def passed(self, place: object, now: float) -> None:
+        """A batch ended in a way that says nothing: after a probe the next one follows."""
+        standing = self._standings.get(place)
+        if standing is not None and standing.probing:
+            standing.probing = False
+            standing.until = now
+
     def is_out(self, place: object) -> bool:
         """Whether it is left out."""
         standing = self._standings.get(place)

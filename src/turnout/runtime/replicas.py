@@ -14,6 +14,8 @@ from turnout.runtime.predict import Outcome
 from turnout.runtime.replica import Place
 
 logger = logging.getLogger("turnout")
+#: Until a probe is late, and its place hangs.
+_PROBE_SECONDS = 5.0
 
 
 class Replicas:
@@ -85,8 +87,9 @@ class Replicas:
         failed = False
         if outcome.failures and any(outcome.failures):
             said = [one for one in outcome.failures if one is None or _is_its_own(one)]
-            if not said:
-                return Verdict.FINE  # late, or their callers' mistakes: that says nothing of the place
+            if not said:  # late, or their callers' mistakes: that says nothing of the place
+                self.outliers.passed(place, now)
+                return Verdict.FINE
             failed = None not in said
         verdict = self.outliers.judge(place, self.all, seconds, expected, now, failed=failed)
         if verdict is Verdict.FINE:
@@ -108,7 +111,8 @@ class Replicas:
             self.due.insert(0, place)  # what it was given before is not answered yet
             return
         item = like.items[0]
-        copy = Item(loop, item.inputs, item.rows, item.nbytes, Context(id=item.id), like.started, item.key)
+        context = Context(item.id, like.started + _PROBE_SECONDS)
+        copy = Item(loop, item.inputs, item.rows, item.nbytes, context, like.started, item.key)
         copy.waiting = False
         self.outliers.probe(place)
         place.run(Batch([copy], like.started))
