@@ -51,6 +51,8 @@ def _variant(endpoint: str, uid: str) -> str:
 def _endpoint(labels: tuple[str, str], counts: EndpointCounts) -> Samples:
     name = labels[0]
     for kind in counts.all():
+        if not kind.count:
+            continue
         yield Sample("turnout_endpoint_requests_total", (name, kind.variant, kind.outcome), kind.count)
         if kind.outcome == "degraded":
             yield Sample("turnout_fallback_total", (name, kind.variant, kind.version, kind.degraded), kind.count)

@@ -210,16 +210,15 @@ class Endpoint:
                 kind = type(problem).__name__
                 journey.steps.append(StepTrace("endpoint", self.name, kind, monotonic() - started))
             raise
-        seal = self._seals.get((journey.variant, response.version)) or self._seal(journey.variant, response.version)
-        journey.variant = seal.variant
-        journey.served_by = seal.served_by
-        journey.digest = seal.digest
+        variant, version = journey.variant, response.version
+        seal = self._seals.get((variant, version)) or self._seal(variant, version)
+        journey.variant, journey.served_by, journey.digest, id_start, answered = seal
         journey.revision = self.revision
-        journey.prediction_id = seal.id_start + self._token()
+        journey.prediction_id = id_start + self._token()
         if journey.degraded:
-            self._degraded(journey, response.version)
+            self._degraded(journey, version)
         else:
-            seal.answered.count += 1
+            answered.count += 1
         if journey.steps is not None:
             self._trace(journey.steps, journey.served_by, response, monotonic() - started)
         return response if response.model == self.name else response._replace(model=self.name)

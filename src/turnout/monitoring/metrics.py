@@ -94,7 +94,7 @@ class Metrics:
 
     def request(self, record: RequestRecord) -> None:
         """Counts one answered request. The stages are counted for requests answered with OK."""
-        _, _, _, code, rows, decode, queue, predict, encode, total, _, _, _, bytes_in, bytes_out, *_ = record
+        _, _, _, code, rows, decode, queue, predict, encode, total, _, _, _, bytes_in, bytes_out, _, _, _ = record
         door = self._doors.get(record[:3])
         if door is None:
             door = self._open(record)

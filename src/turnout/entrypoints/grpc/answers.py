@@ -53,7 +53,7 @@ def failure_fields(failure: Failure) -> list[Field]:
 def answerer_block(journey: Journey) -> bytes:
     """The trailers that say who answered. Needs a prediction id."""
     start = _answerer_start(journey.served_by, journey.variant, journey.revision, journey.degraded)
-    name = journey.prediction_id.encode("ascii")
+    name = journey.prediction_id.encode()
     return start + bytes((len(name),)) + name
 
 

@@ -120,7 +120,7 @@ class Exchange(Driven):
             limit = getattr(servable, "deadline", math.inf)
             if limit < left:  # noqa: PLR1730  every request is here, and min() costs three times as much
                 left = limit
-            journey = self.journey = Journey(explain=head.explain)
+            journey = self.journey = Journey(explain=True) if head.explain else Journey()
             if head.version:  # named by the caller, who then says nothing about how others are guided
                 journey.direct = True
                 journey.variant = model.version

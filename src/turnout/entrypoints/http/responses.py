@@ -81,7 +81,7 @@ def _twin_field(twin: str) -> bytes:
 def answerer_fields(journey: Journey) -> bytes:
     """The fields that say who answered, as they stand at the end of a head. Needs a prediction id."""
     start = _answerer_start(journey.served_by, journey.variant, journey.revision, journey.degraded)
-    return start + journey.prediction_id.encode("ascii")
+    return start + journey.prediction_id.encode()
 
 
 @lru_cache(maxsize=1024)
