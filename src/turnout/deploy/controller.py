@@ -18,7 +18,7 @@ from turnout.deploy.guidance import Guidance
 from turnout.deploy.kept import Kept
 from turnout.deploy.managed import Version
 from turnout.deploy.plan import Phase
-from turnout.deploy.resume import resume
+from turnout.deploy.resume import resume, returned
 from turnout.deploy.routers import Doors, Router, Routers
 from turnout.deploy.spec import ModelSpec, ServeSpec, template_of
 from turnout.deploy.status import waiting_labels
@@ -177,15 +177,10 @@ class Controller:
 
     def _has_returned(self, pid: int, wire: Wire, said: Message, doors: Doors | None) -> bool:
         """A child has found this controller. False for one that is not ours."""
-        if self.routers is None or said.get("event") != "joined":
-            return self.workers.returned(pid, wire, said)
-        uids = {uid for managed in self.versions.models.values() for uid in managed.versions}
-        alive = {worker.name: worker.child.pid for worker in self.workers.all if worker.child}
-        if not self.routers.returned(pid, wire, said, doors, uids, alive):
+        if self.routers is None or not returned(self.versions, self.routers, pid, wire, said, doors):
             return False
-        self.succession.keep(self.routers)
-        for uid in uids:
-            self.versions.connected(uid)
+        if doors is not None:
+            self.succession.keep(self.routers)
         return True
 
     def _state(self) -> dict[str, Any]:
@@ -199,10 +194,6 @@ class Controller:
             self._loop.call_soon(self._when_ready)
         else:
             self.succession.write()
-
-    def child_started(self) -> None:
-        """The next controller has to know of it, before it is told anything."""
-        self.succession.write()
 
     async def _find_all(self) -> None:
         known = set(self.versions.models) if self.kept.again else set()
@@ -269,7 +260,6 @@ class Controller:
 
     def worker_gone(self, worker: Worker) -> None:
         """Routers are told, for a link may outlive the process."""
-        self.succession.write_soon()
         if self.routers is not None:
             self.routers.lost(worker.name)
         if self._stopping:
@@ -277,7 +267,6 @@ class Controller:
 
     def router_listening(self, router: Router) -> None:
         """It is linked to all that is ready, and none but it: a second link would be a second place."""
-        self.succession.write_soon()
         if self.routers is not None:
             for worker in self.workers.all:
                 if worker.ready and self.versions.serves(worker):

@@ -12,13 +12,14 @@ from turnout.deploy.managed import Managed
 from turnout.deploy.plan import Phase
 from turnout.deploy.policy import VersionPolicy
 from turnout.deploy.remembered import recalled
-from turnout.deploy.routers import Routers
+from turnout.deploy.routers import Doors, Routers
 from turnout.deploy.run_file import Known
 from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.deploy.succession import Left
 from turnout.deploy.version import VersionSpec
 from turnout.deploy.versions import Versions
 from turnout.deploy.workers import Workers
+from turnout.runtime.wire import Message, Wire
 
 _RUNNING = {Phase.LOADING, Phase.READY, Phase.KEPT, Phase.DRAINING}
 
@@ -55,6 +56,20 @@ def resume(
     routers.resume(left.children)
     _kill(left.children.values())
     return running
+
+
+def returned(versions: Versions, routers: Routers, pid: int, wire: Wire, said: Message, doors: Doors | None) -> bool:
+    """A child has found this controller, with its wire, and says how it is. False for one that is not ours."""
+    workers = versions.workers
+    if said.get("event") != "joined":
+        return workers.returned(pid, wire, said)
+    uids = {uid for managed in versions.models.values() for uid in managed.versions}
+    alive = {worker.name: worker.child.pid for worker in workers.all if worker.child}
+    if not routers.returned(pid, wire, said, doors, uids, alive):
+        return False
+    for uid in uids:
+        versions.connected(uid)
+    return True
 
 
 def _forget_what_differs(managed: Managed, said: ModelSpec | None) -> None:

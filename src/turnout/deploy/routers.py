@@ -57,7 +57,7 @@ class Listener(Protocol):
     def router_saw(self, router: Router, message: Message) -> None: ...
     def router_asked(self, question: Message, answer: Callable[[Message], None]) -> None: ...
     def router_ended(self) -> None: ...
-    def child_started(self) -> None: ...
+    def changes(self) -> None: ...
 
 
 class Routers:
@@ -256,7 +256,7 @@ class Routers:
         except OSError as problem:
             self._not_started(router, problem)
             return
-        self._listener.child_started()
+        self._listener.changes()  # the next controller has to know of it, before it is told anything
         # What is expected goes with the very first message: a router that expects nothing calls itself ready.
         start = {"op": "start", "router": router.name, "spec": self.spec.to_json(), "models": self._expected}
         router.send({**start, **self.lifeline}, [s.fileno() for s in router.sockets])

@@ -52,7 +52,7 @@ class Listener(Protocol):
     def worker_ready(self, worker: Worker) -> None: ...
     def worker_failed(self, worker: Worker, message: str) -> None: ...
     def worker_gone(self, worker: Worker) -> None: ...
-    def child_started(self) -> None: ...
+    def changes(self) -> None: ...
 
 
 class Workers:
@@ -157,7 +157,7 @@ class Workers:
             else:
                 self._listener.worker_failed(worker, reason)
             return
-        self._listener.child_started()
+        self._listener.changes()  # the next controller has to know of it, before it is told anything
         worker.child.send({"op": "load", "spec": spec.to_json(), **self.lifeline})
 
     def _take_over(self, worker: Worker, known: Known) -> None:

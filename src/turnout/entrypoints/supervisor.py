@@ -29,7 +29,7 @@ _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: The exit code of a controller that has broken, where it leaves what runs to the next one.
 BROKEN = 70
 #: Pauses before another one (seconds): none at first, then doubling; one that lived so long starts afresh.
-_FIRST, _MOST, _FORGET = 0.05, 1.0, 5.0
+_FIRST, _MOST, _FORGET = 0.05, 0.5, 2.0
 #: How long orphans may take to finish what is in flight, when the controller that was to stop them has died (seconds).
 _LAST_ORPHAN = 60.0
 
