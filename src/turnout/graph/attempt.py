@@ -21,6 +21,7 @@ logger = logging.getLogger("turnout")
 #: Timers of some loops are a millisecond coarse and may be early: less than this is not worth a timer.
 _TICK = 0.001
 _OVER = -math.inf
+_Task = asyncio.Task
 
 #: What is to happen first when a try's time has come: gives the time (monotonic seconds) at which it is given up.
 Early = Callable[[], float]
@@ -72,13 +73,14 @@ def within(
         waiting = coroutine.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # what the coroutine returns
-    entry = times.entries[coroutine] = [until, None, early]
+    entries = times.entries
+    entry = entries[coroutine] = [until, None, early]
     if until < times.soonest:
         times.arm(until)
     try:
         while True:
             beside = None
-            if isinstance(waiting, asyncio.Task):
+            if isinstance(waiting, _Task):
                 waiting = beside = _beside(waiting)
             entry[1] = waiting
             try:
@@ -103,7 +105,7 @@ def within(
             raise DeadlineExceeded("the time for this step was over before its answer was there") from None
         raise
     finally:
-        times.entries.pop(coroutine, None)
+        del entries[coroutine]
 
 
 def _beside(task: asyncio.Task[Any]) -> asyncio.Future[None]:

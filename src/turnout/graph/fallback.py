@@ -127,6 +127,7 @@ class Fallback:
         self._timeout = math.inf if self.policy.timeout is None else self.policy.timeout
         self._hedges = self.policy.hedge is not None and bool(self._others)
         self._version = -1
+        self._reserved = 0.0
         self._times = Times()
         self._clock = clock
 
@@ -145,12 +146,12 @@ class Fallback:
         if observed.version != self._version:
             self._reserve()
         started = self._clock()
-        left = request[3].deadline - started  # request.context, by its place: quicker, and every request is here
+        left = request[3][1] - started  # request.context.deadline, by place: quicker, and every request is here
         mine = self._timeout
         if left < math.inf:
             mine = left * self._keep  # `slice_of`, written out
-            if self._first.reserved:
-                mine -= min(self._first.reserved, left * 0.5)
+            if self._reserved:
+                mine -= min(self._reserved, left * 0.5)
             if self._timeout < mine:  # noqa: PLR1730  min() costs more
                 mine = self._timeout
             if mine <= 0.0:
@@ -309,6 +310,7 @@ class Fallback:
             if not step.instant:
                 known = step.observed.p95
                 behind += known if step.observed.count >= 8 and not math.isnan(known) else 2.0 * expected(step.servable)
+        self._reserved = self._first.reserved
 
     def _after(self, request: InferRequest, response: InferResponse) -> None:
         journey = request.context.journey
