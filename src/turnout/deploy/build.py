@@ -6,18 +6,22 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from turnout.core.messages import InferRequest, InferResponse
 from turnout.core.servable import Servable, ServedModel
 from turnout.core.signature import Signature
 from turnout.deploy.endpoint_spec import EndpointSpec, FallbackStep, VariantSpec
+from turnout.deploy.graphs import in_order
 from turnout.deploy.live import Live, LiveEndpoint, LiveVersion, Trees
 from turnout.deploy.memories import Memories
 from turnout.deploy.plan import Guide
 from turnout.deploy.version import VersionSpec
 from turnout.graph.allocation import Allocation, allocate
 from turnout.graph.cache import Cache, CacheMemory
+from turnout.graph.cascade import Cascade, CascadeMemory
 from turnout.graph.circuit_breaker import Circuit, CircuitBreaker
 from turnout.graph.constant import Constant
 from turnout.graph.endpoint import Endpoint, EndpointCounts
+from turnout.graph.ensemble import Ensemble
 from turnout.graph.evidence import Evidence
 from turnout.graph.fallback import Fallback, FallbackMemory
 from turnout.graph.last_good import LastGood, LastGoodMemory
@@ -53,8 +57,13 @@ class Builder:
         """The endpoint as its guide says, over its loaded versions."""
         self.memories.begin(name)
         spec = EndpointSpec.from_json(guide.endpoint)
-        parts = {one.name: self._part(one, versions) for one in spec.versions}
-        arms = {one.name: self._arm(one, parts[one.name]) for one in spec.versions}
+        parts: dict[str, ServedModel] = {}
+        arms: dict[str, Servable] = {}
+        for one in in_order(spec):
+            parts[one.name] = self._part(spec, one, guide, versions, arms)
+            arms[one.name] = self._arm(one, parts[one.name])
+        parts = {one.name: parts[one.name] for one in spec.versions}
+        arms = {one.name: arms[one.name] for one in spec.versions}
         whole = self._endpoint(spec, guide, parts, arms)
         self.memories.end()
         return whole
@@ -87,11 +96,25 @@ class Builder:
         self._told.clear()
         self._compared.clear()
 
-    def _part(self, spec: VariantSpec, versions: Mapping[str, LiveVersion]) -> ServedModel:
-        """What answers for a version: its model, or a graph over others."""
+    def _part(
+        self, endpoint: EndpointSpec, spec: VariantSpec, guide: Guide, versions: Mapping[str, LiveVersion],
+        arms: Mapping[str, Servable],
+    ) -> ServedModel:  # fmt: skip
+        """What answers for a version: its model, or a graph over others, those of the same endpoint first."""
         if spec.model is not None:
             return versions[spec.name]
-        raise AssertionError(spec)
+        proved = guide.graphs[spec.name]
+        used = {use: arms[use] if use in arms else Beside(self._live, use) for use in spec.uses}
+        servable: Servable
+        if spec.ensemble is not None:
+            servable = Ensemble(spec.name, spec.ensemble, used, proved["inputs"])
+        else:
+            assert spec.cascade is not None  # noqa: S101  a version is one of the three
+            memory = self.memories.of(CascadeMemory, "cascade", spec.name)
+            servable = Cascade(spec.name, spec.cascade, used, memory)
+        signature = Signature.from_json(proved["signature"])
+        needed = [versions[use] for use in spec.uses if use in versions]
+        return LiveEndpoint(endpoint.name, spec.name, spec.kind, signature, servable, needed)
 
     def _arm(self, spec: VariantSpec, part: ServedModel) -> Servable:
         """A version with what is kept of its answers."""
@@ -152,6 +175,23 @@ class Builder:
         if step.last_good is not None:
             return LastGood(step.last_good, self.memories.of(LastGoodMemory, "last_good"), signature)
         return arms[step.version]
+
+
+class Beside:
+    """A model that is served under a name of its own: as it is at each request."""
+
+    __slots__ = ("_live", "_name", "_version")
+
+    def __init__(self, live: Live, use: str) -> None:
+        self._live = live
+        self._name, _, self._version = use.partition("@")
+
+    def __repr__(self) -> str:
+        return f"Beside({self._name}{'@' if self._version else ''}{self._version})"
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Raises ModelNotFound where it is gone, and what it raises itself."""
+        return await self._live.find(self._name, self._version).servable.infer(request)
 
 
 def _said(step: FallbackStep) -> str:

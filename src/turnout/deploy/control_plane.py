@@ -93,6 +93,7 @@ class ControlPlane:
     async def _stage_what_loads(self, document: Document) -> Staged:
         """All endpoints that can be served; what is wrong with the others is said."""
         loaded: dict[str, list[Found]] = {}
+        graphs: dict[str, Mapping[str, Any]] = {}
         good = []
         for endpoint in document.endpoints:
             try:
@@ -101,8 +102,9 @@ class ControlPlane:
                 logger.error("%s", failure.message)  # noqa: TRY400  the sentence says all
             else:
                 loaded |= staged.endpoints
+                graphs |= staged.graphs
                 good.append(endpoint)
-        return Staged(Wanted((), good, whole=False), {}, loaded)
+        return Staged(Wanted((), good, whole=False), {}, loaded, graphs)
 
     # -- what can be asked --------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from turnout.core.errors import Failure, LoadFailed
+from turnout.core.signature import Signature
 from turnout.deploy.endpoint_spec import EndpointSpec
+from turnout.deploy.graphs import prove
 from turnout.deploy.managed import Managed, Version
 from turnout.deploy.plan import Guide, Phase
 from turnout.deploy.sources.source import Pinned
@@ -41,6 +43,7 @@ class Staged(NamedTuple):
     wanted: Wanted
     models: Mapping[str, list[Found]]
     endpoints: Mapping[str, list[Found]]
+    graphs: Mapping[str, Mapping[str, Any]]
 
     def pins(self) -> dict[str, dict[str, Any]]:
         """As JSON values."""
@@ -77,10 +80,11 @@ class Converge:
             for name in names:
                 await self._versions.settled(name)
             self._check_loaded(endpoints)
+            graphs = {one.name: self._prove(one, endpoints[one.name]) for one in wanted.endpoints}
         except BaseException:
             self.unstage(names)
             raise
-        return Staged(wanted, models, endpoints)
+        return Staged(wanted, models, endpoints, graphs)
 
     def unstage(self, names: Sequence[str]) -> None:
         """What was staged is not wanted after all."""
@@ -96,7 +100,11 @@ class Converge:
         for endpoint in staged.wanted.endpoints:
             found = staged.endpoints[endpoint.name]
             guide = Guide(
-                endpoint.to_json(), revision, allocations.get(endpoint.name), tuple(one.version for one in found)
+                endpoint.to_json(),
+                revision,
+                allocations.get(endpoint.name),
+                tuple(one.version for one in found),
+                staged.graphs[endpoint.name],
             )
             before = self._versions.models.get(endpoint.name)
             left = {one.version for one in before.found} - {one.version for one in found} if before else set()
@@ -140,6 +148,27 @@ class Converge:
             failure.message = f"{path}: {failure.message}"
             failure.args = (failure.message,)
             raise
+
+    def _prove(self, endpoint: EndpointSpec, found: Sequence[Found]) -> dict[str, Any]:
+        """Raises InvalidInput where a graph's parts do not fit together."""
+        managed = self._versions.models[endpoint.name]
+        signatures: dict[str, Signature] = {}
+        for one in found:
+            version = managed.is_at(one, Phase.READY)
+            if version is not None:
+                signatures[one.version] = Signature.from_json(version.description["signature"])
+        return prove(endpoint, signatures, self._beside)
+
+    def _beside(self, use: str) -> Signature | None:
+        """The signature of what is served under a name, or NAME@VERSION."""
+        name, _, version = use.partition("@")
+        managed = self._versions.models.get(name)
+        if managed is None or managed.removed:
+            return None
+        routing = managed.routing
+        uid = routing.versions.get(version) or routing.labels.get(version) if version else routing.default
+        there = managed.versions.get(uid or "")
+        return Signature.from_json(there.description["signature"]) if there is not None and there.description else None
 
     def _check_loaded(self, endpoints: Mapping[str, Sequence[Found]]) -> None:
         for name, found in endpoints.items():

@@ -83,13 +83,15 @@ class Guide:
     """How an endpoint's requests are guided. endpoint: its spec, as JSON values.
 
     revision: the number of the state that it belongs to. allocation: which buckets of routing units go where, as
-    JSON values. needs: the versions that have to be ready before it may be in force.
+    JSON values. needs: the versions that have to be ready before it may be in force. graphs: the proved signature of
+    each version that is a graph over others, and the names of the inputs of what it uses.
     """
 
     endpoint: Mapping[str, Any]
     revision: int
     allocation: Any
     needs: tuple[str, ...]
+    graphs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,19 +16,24 @@ from turnout.deploy.problems import NOTHING, Problems, placed
 from turnout.deploy.spec import ModelSpec, is_model_name
 from turnout.deploy.typed import join, known, mapping, typed
 from turnout.graph.cache import CachePolicy
+from turnout.graph.cascade import CascadePolicy
 from turnout.graph.circuit_breaker import CircuitBreakerPolicy
+from turnout.graph.ensemble import EnsemblePolicy
 from turnout.graph.outputs import OutputsPolicy
 from turnout.graph.retry import RetryPolicy
+from turnout.runtime.outlier import OutlierPolicy
 
 #: What a version may say of itself; of these, what an endpoint says for all its versions; what a version can be.
 POLICIES: Mapping[str, type[Any]] = {
     "outputs": OutputsPolicy,
     "circuit_breaker": CircuitBreakerPolicy,
+    "outlier": OutlierPolicy,
     "retry": RetryPolicy,
     "cache": CachePolicy,
 }
-SHARED = ("outputs", "circuit_breaker", "retry")
+SHARED = ("outputs", "circuit_breaker", "outlier", "retry")
 KINDS = ("model", "ensemble", "cascade")
+_GRAPHS: Mapping[str, type[Any]] = {"ensemble": EnsemblePolicy, "cascade": CascadePolicy}
 _NOT_ITS_OWN = {"name", "artifact", "version", "versions", "labels", "swap", "keep"}
 #: How a version that is a model runs.
 RUN = tuple(one.name for one in fields(ModelSpec) if one.name not in _NOT_ITS_OWN)
@@ -38,17 +43,25 @@ _EXAMPLE = "versions: {v1: {model: fraud.onnx}}"
 class VariantSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One version of an endpoint: a model, an ensemble or a cascade, and what is to be kept of its answers.
 
-    ensemble, cascade: as JSON values. A policy that is None is not there.
+    A policy that is None is not there.
     """
 
     name: str
     model: ModelSpec | None = None
-    ensemble: Mapping[str, Any] | None = None
-    cascade: Mapping[str, Any] | None = None
+    ensemble: EnsemblePolicy | None = None
+    cascade: CascadePolicy | None = None
     outputs: OutputsPolicy | None = None
     circuit_breaker: CircuitBreakerPolicy | None = None
+    outlier: OutlierPolicy | None = None
     retry: RetryPolicy | None = None
     cache: CachePolicy | None = None
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What a graph is made of; nothing for a model."""
+        if self.ensemble is not None:
+            return self.ensemble.uses
+        return self.cascade.steps if self.cascade is not None else ()
 
     @property
     def kind(self) -> str:
@@ -91,7 +104,8 @@ def variant_of(endpoint: str, name: str, entry: Any, shared: Mapping[str, Any]) 
     if kinds == ["model"]:
         content["model"] = problems.take(lambda: _model(endpoint, found, path), None)
     elif len(kinds) == 1:
-        content[kinds[0]] = problems.take(lambda: mapping(found[kinds[0]], f"{path}.{kinds[0]}"), NOTHING)
+        kind = kinds[0]
+        content[kind] = problems.take(lambda: typed(_GRAPHS[kind], found[kind], f"{path}.{kind}"), None)
     problems.check()
     return VariantSpec(name=name, **content, **policies)
 
