@@ -15,6 +15,7 @@ import pytest
 
 from tests.faults.load import FOLDER, Load, ask, check
 from tests.faults.models import model
+from tests.faults.test_workers import zombies
 from tests.versions.repository import write_version
 from turnout.core.errors import NotReady
 from turnout.deploy.home import home
@@ -97,6 +98,7 @@ def test_a_worker_that_dies_later_is_still_started_again() -> None:
                 lambda: len(server.workers()) == 2 and victim not in server.workers() and answers(server),  # noqa: B023
                 _PATIENCE,
             )
+        assert zombies(server.process.pid) == zombies(server.controller) == []
         victim = server.routers()[0]
         load.stop()
         assert (dict(load.statuses()), load.broken) == ({200: len(load.answers)}, [])

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+from turnout.core.errors import Failure
 from turnout.deploy.kept import Kept
 from turnout.deploy.process import Child, has_ended
-from turnout.deploy.remembered import remembered
+from turnout.deploy.remembered import recalled, remembered
 from turnout.deploy.rendezvous import Rendezvous
 from turnout.deploy.routers import Doors, Routers
 from turnout.deploy.run_file import Known, RunFile, living, mark_of
@@ -92,7 +93,7 @@ class Succession:
             return None
         self._left = left = Left(found, children)
         if not self._kept.again:
-            _check(spec, left.spec)
+            _check(spec, left)
         left.doors = self.doors()
         self._rendezvous = Rendezvous(file.children, self._hello)
         await self._wait(left)
@@ -235,7 +236,15 @@ def state_of(spec: ServeSpec, versions: Versions, announced: bool) -> dict[str, 
     }
 
 
-def _check(wanted: ServeSpec, had: ServeSpec) -> None:
+def _check(wanted: ServeSpec, left: Left) -> None:
+    end = f"end it first: turnout stop --port {wanted.port}"
+    try:
+        had = left.spec
+        for model in left.found["models"]:
+            recalled(model)
+    except (LookupError, TypeError, ValueError, Failure):
+        reason = f"on port {wanted.port} goes on what a server of another release has left; {end}"
+        raise OSError(errno.EADDRINUSE, reason) from None
     differing = [name for name in _DOORS if getattr(wanted, name) != getattr(had, name)]
     if wanted.grpc_port not in (0, had.grpc_port):
         differing.append("grpc_port")
@@ -243,6 +252,5 @@ def _check(wanted: ServeSpec, had: ServeSpec) -> None:
         said = ", ".join(f"{name} was {getattr(had, name)!r} and not {getattr(wanted, name)!r}" for name in differing)
         raise OSError(
             errno.EADDRINUSE,
-            f"on port {had.port} goes on what a server before has left, and {said}; say the same, or end it first: "
-            f"turnout stop --port {had.port}",
+            f"on port {had.port} goes on what a server before has left, and {said}; say the same, or {end}",
         )
