@@ -61,6 +61,14 @@ def test_an_answer_says_who_gave_it(channel: grpc.Channel, path: str, size: int)
         assert said == {"x-served-by": "echo@1", "x-variant": "1", "x-revision": "7"}
 
 
+@pytest.mark.parametrize("size", [100, 300_000])  # compressed at once, and in a thread
+def test_a_compressed_answer_says_it_too(channel: grpc.Channel, size: int) -> None:
+    message = b"x" * size
+    answer, call = channel.unary_unary(ECHO).with_call(message, compression=grpc.Compression.Gzip, timeout=10)
+    assert answer == message
+    assert dict(call.trailing_metadata())["x-served-by"] == "echo@1"
+
+
 def test_a_degraded_answer_says_why(channel: grpc.Channel, door: DoorThread) -> None:
     said = answered(channel, ECHO, b"x", ("x-cohort", "2"), ("x-why", "predicted_timeout"))
     record = door.records.records[-1]
