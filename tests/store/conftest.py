@@ -32,10 +32,10 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server, the same for all tests."""
+    """A PostgreSQL server, the same for all tests; it is not killed, so it need not wait for the disk."""
     if installed() is None:
         pytest.skip("there is no PostgreSQL wheel for this system")
-    server = Postgres()
+    server = Postgres("fsync=off")
     yield server
     server.close()
 

