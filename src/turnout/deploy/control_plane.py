@@ -15,7 +15,7 @@ from turnout.deploy.converge import Converge, Staged, Wanted
 from turnout.deploy.document import Document, parse_document
 from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.happenings import Happenings
-from turnout.deploy.store.records import Change, Revision, digest_of
+from turnout.deploy.store.records import Change, Lease, Revision, digest_of
 from turnout.deploy.store.store import Store, Transaction, open_store
 from turnout.deploy.supply import Found
 from turnout.deploy.threads import in_thread
@@ -106,6 +106,19 @@ class ControlPlane:
                 good.append(endpoint)
         return Staged(Wanted((), good, whole=False), {}, loaded, graphs)
 
+    async def follow(self) -> None:
+        """Serves what another controller has put in force, where one has."""
+        async with self._changing:
+            current: Revision | None = await self.call(lambda store: store.current())
+            if current is None or current.number == self.revision:
+                return
+            document = Document.from_text(current.document)
+            applied = await self._applied(current.number)
+            staged = await self._converge.stage(_wanted(document), applied["pins"])
+            await self._converge.use(staged, current.number, applied["allocations"])
+            self._is(document, current.number, applied["allocations"])
+            logger.info("revision %d is in force: %s has put it there", current.number, current.author)
+
     # -- what can be asked --------------------------------------------------------------------------------
 
     async def plan(self, question: Question) -> Any:
@@ -178,8 +191,10 @@ class ControlPlane:
 
     # -- changes ------------------------------------------------------------------------------------------
 
-    async def set_traffic(self, endpoint: str, weights: Mapping[str, float], *, author: str, reason: str) -> None:
-        """Other weights, by whoever has decided that for good reasons."""
+    async def set_traffic(
+        self, endpoint: str, weights: Mapping[str, float], *, author: str, reason: str, lease: Lease | None = None
+    ) -> None:
+        """Other weights, by whoever has decided that for good reasons. lease: what shows that nobody else decides."""
         async with self._changing:
             document = self.document.with_traffic(endpoint, dict(weights))
             diff = self._changes(document)
@@ -192,6 +207,7 @@ class ControlPlane:
                     lambda change: change.propose(
                         document.to_text(), diff=diff.text, base=base, author=author, reason=reason
                     ),
+                    lease,
                 )
 
     async def change(self, document: Document, question: Question) -> None:
@@ -239,13 +255,19 @@ class ControlPlane:
         if self.before_change is not None:
             await self.before_change(document, str(question.get("author", "api")))
 
-    async def _commit(self, staged: Staged, document: Document, commit: Callable[[Transaction], Revision]) -> None:
+    async def _commit(
+        self,
+        staged: Staged,
+        document: Document,
+        commit: Callable[[Transaction], Revision],
+        lease: Lease | None = None,
+    ) -> None:
         """Writes the revision down, then guides requests so; without the first there is no second."""
         allocations = {one.name: self._allocation(one) for one in document.endpoints}
         applied = json.dumps({"pins": staged.pins(), "allocations": allocations})
 
         def act(store: Store) -> Revision:
-            with store.transaction() as change:
+            with store.transaction(lease) as change:
                 revision = commit(change)
                 change.put(_APPLIED, str(revision.number), applied)
                 return revision

@@ -13,6 +13,7 @@ from turnout.deploy.build import Builder, build_version
 from turnout.deploy.control_plane import ControlPlane
 from turnout.deploy.converge import Converge
 from turnout.deploy.document import Document
+from turnout.deploy.leadership import Leadership, is_shared
 from turnout.deploy.live import Live, LiveVersion, Trees
 from turnout.deploy.managed import Managed
 from turnout.deploy.observations import Observations
@@ -20,6 +21,7 @@ from turnout.deploy.plan import Guide
 from turnout.deploy.rollouts import Rollouts
 from turnout.deploy.shadow_page import page
 from turnout.deploy.shadow_report import reports
+from turnout.deploy.shared_evidence import SharedEvidence
 from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.deploy.store.url import default_url
 from turnout.deploy.supply import Found, Supply
@@ -56,6 +58,7 @@ class Guidance:
         self.begun = not document.endpoints
         self._versions = versions
         self._token: Token | None = None
+        self._leadership: Leadership | None = None
         plane = self.control_plane
         self.acts: dict[str, Act] = {
             "plan": plane.plan,
@@ -75,18 +78,27 @@ class Guidance:
     def listen(self, spec: ServeSpec) -> None:
         """The server listens, on ports that are known now."""
         self._token = Token(spec.port)
-        self.control_plane.url = spec.store or default_url(str(spec.port))
+        plane = self.control_plane
+        plane.url = spec.store or default_url(str(spec.port))
+        if is_shared(plane.url):
+            self._leadership = Leadership(plane.call, spec.port, plane.follow)
+            self.rollouts.leadership = self._leadership
+            self.rollouts.shared = SharedEvidence(plane.call, self._leadership.name, self.observations)
 
     async def begin(self, *, keep_going: bool) -> None:
         """Serves the endpoints that were asked for. Raises what keeps one from being served, unless the rest may be."""
         await self.control_plane.begin(keep_going=keep_going)
         if self.control_plane.revision:
             await self.rollouts.begin()
+            if self._leadership is not None:
+                self._leadership.begin()
         self.begun = True
 
     def end(self) -> None:
         """Nothing is changed any more."""
         self.rollouts.end()
+        if self._leadership is not None:
+            self._leadership.end()
 
     def check(self, question: Question) -> Question:
         """The question of a caller of the admin API. Raises Unauthenticated without the right token."""

@@ -15,6 +15,7 @@ import msgspec
 from turnout.core.errors import Conflict, Failure, InvalidInput, ModelNotFound
 from turnout.deploy.control_plane import ControlPlane
 from turnout.deploy.document import Document
+from turnout.deploy.leadership import Leadership
 from turnout.deploy.observations import Observations
 from turnout.deploy.plan import Phase as VersionPhase
 from turnout.deploy.rollout.commands import Command, answered, command, new_rollout
@@ -33,6 +34,7 @@ from turnout.deploy.rollout.state import (
     state_from_json,
 )  # fmt: skip
 from turnout.deploy.rollout.words import status, status_json
+from turnout.deploy.shared_evidence import SharedEvidence
 from turnout.deploy.store.store import Store
 from turnout.deploy.threads import in_thread
 from turnout.deploy.versions import Versions
@@ -45,6 +47,7 @@ Question = Mapping[str, Any]
 _KIND = "rollout"
 _METRICS = "metrics"
 _SAVE_SECONDS = 2.0
+_LOOK_SECONDS = 1.0
 _TICK = 0.2
 _CRASHES = 3
 _MOST_VALUES = 10_000
@@ -54,11 +57,12 @@ _WORDS: Mapping[str, Command] = {
 
 
 class Rollouts:
-    """Of one server. While `leads` is not set nothing is decided here: another controller does that."""
+    """Of one server. With a `leadership` that another controller has, nothing is decided here."""
 
     def __init__(self, plane: ControlPlane, observations: Observations, versions: Versions, workers: Workers) -> None:
         self.metrics = Metrics(plane.versions_of)
-        self.leads = True
+        self.leadership: Leadership | None = None
+        self.shared: SharedEvidence | None = None
         self._plane = plane
         self._observations = observations
         self._versions = versions
@@ -68,17 +72,14 @@ class Rollouts:
         self._stable_before: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
         self._unsaved, self._saved = False, 0.0
+        self._led, self._looked = False, 0.0
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
         plane.before_change = self._let_go
 
     async def begin(self) -> None:
         """Goes on with those that were under way."""
-        for document in await self._plane.call(lambda store: store.documents(_KIND)):
-            try:
-                self._states[document.key] = state_from_json(json.loads(document.value))
-            except (ValueError, msgspec.ValidationError):
-                logger.warning("the rollout of %s was written by another Turnout, and ends here", document.key)
+        await self._read()
         kept = await self._plane.call(lambda store: store.document(_METRICS, "all"))
         if kept is not None:
             self.metrics.take_json(json.loads(kept.value))
@@ -88,6 +89,10 @@ class Rollouts:
         """Decides nothing any more."""
         if self._task is not None:
             self._task.cancel()
+
+    @property
+    def _leads(self) -> bool:
+        return self.leadership is None or self.leadership.lease is not None
 
     async def act(self, question: Question) -> Any:
         """What a person says to a rollout, or asks of it."""
@@ -104,6 +109,8 @@ class Rollouts:
             if name not in self._states or self._states[name].phase not in WATCHED:
                 self._states[name] = new_rollout(policy, traffic)
                 self._stable_before[name] = await self._stable_ago(name, policy)
+        if not self._leads:
+            raise Conflict(f"{name}: another controller leads; ask that one, or wait until it is gone")
         state = self._state(name)
         decision = command(state, _WORDS[act], self._observed(name, state), time())
         if decision.refused:
@@ -158,10 +165,10 @@ class Rollouts:
         while True:
             await asyncio.sleep(_TICK)
             await self._save_metrics()
+            await self._look_at_others()
             for name, state in list(self._states.items()):
-                if not self.leads or (
-                    state.phase not in WATCHED and state.applied and state.phase is not Phase.PENDING
-                ):
+                over = state.phase not in WATCHED and state.applied and state.phase is not Phase.PENDING
+                if over or not self._leads:
                     continue
                 if state.phase is Phase.PENDING and not state.began:
                     continue
@@ -171,6 +178,29 @@ class Rollouts:
                     logger.warning("the rollout of %s waits: %s", name, failure.message)
                 except Exception:
                     logger.exception("the rollout of %s could not be carried on", name)
+
+    async def _look_at_others(self) -> None:
+        """Who does not lead knows of rollouts what the leader has written down; so does who leads from now on."""
+        if self.leadership is None:
+            return
+        try:
+            if self.shared is not None:
+                await self.shared.share(list(self._states))
+            if self._leads is self._led and (self._leads or monotonic() - self._looked < _LOOK_SECONDS):
+                return
+            self._led, self._looked = self._leads, monotonic()
+            await self._read()
+        except Failure as failure:
+            logger.warning("what rollouts are under way is not known: %s", failure.message)
+
+    async def _read(self) -> None:
+        found: dict[str, RolloutState] = {}
+        for document in await self._plane.call(lambda store: store.documents(_KIND)):
+            try:
+                found[document.key] = state_from_json(json.loads(document.value))
+            except (ValueError, msgspec.ValidationError):
+                logger.warning("the rollout of %s was written by another Turnout, and ends here", document.key)
+        self._states = found
 
     async def _save_metrics(self) -> None:
         """Writes down what was reported, now and then: a controller that dies loses the last seconds of it."""
@@ -192,7 +222,8 @@ class Rollouts:
         self._states[name], self._last[name] = decision.state, decision
         if decision.weights is not None:
             reason = f"rollout: {decision.state.reason}"
-            await self._plane.set_traffic(name, decision.weights, author=author, reason=reason)
+            lease = self.leadership.lease if self.leadership is not None else None
+            await self._plane.set_traffic(name, decision.weights, author=author, reason=reason, lease=lease)
         if before is not None and (before.phase, before.weight) != (decision.state.phase, decision.state.weight):
             text = f"{name}: {decision.state.phase.value} at {decision.state.weight:g} %: {decision.words}"
             self._plane.happenings.tell("rollout", name, text, phase=decision.state.phase.value)
@@ -228,7 +259,7 @@ class Rollouts:
         seen = routers is not None and routers.seen
         metric = state.policy.judge.metric if state.policy.judge is not None else ""
         return Observed(
-            evidence=self._observations.of(name),
+            evidence=(self.shared or self._observations).of(name),
             judge=self.metrics.of(name, metric),
             pairs=self._pairs(name, state),
             versions=self._readiness(name),
