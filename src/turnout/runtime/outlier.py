@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import math
-import statistics
 from collections.abc import Sequence
 
 import msgspec
@@ -170,8 +169,9 @@ class Outliers:
         ]
 
     def _is_slow(self, place: object, places: Sequence[object], ratio: float) -> bool:
-        known = [one.ratio for one in self._peers(place, places) if not math.isnan(one.ratio)]
-        return ratio > self.policy.slow * (statistics.median(known) if known else 1.0)
+        known = sorted([one.ratio for one in self._peers(place, places) if not math.isnan(one.ratio)])
+        median = 0.5 * (known[len(known) // 2] + known[(len(known) - 1) // 2]) if known else 1.0
+        return ratio > self.policy.slow * median
 
     def _others_do_better(self, place: object, places: Sequence[object], *, failed: bool) -> bool:
         """Whether one of the peers is known to do well; what is merely unknown says nothing."""
