@@ -163,19 +163,41 @@ def bad_answers(share: float, errors: float, runs: int) -> list[int]:
     return found
 
 
-def alike(runs: int, rate: float = 20.0, *, judged: bool = True) -> dict[str, int]:
-    """How rollouts of two versions end that do not differ, looked at every second."""
+def revenue(random: np.random.Generator, count: int) -> np.ndarray:
+    """Values of a judge's metric, as skewed as money is."""
+    return random.exponential(2.0, count)
+
+
+def clicks(rate: float) -> Draw:
+    """Values of a judge's metric that are 1 so often, and else 0."""
+    return lambda random, count: (random.random(count) < rate).astype(float)
+
+
+def alike(
+    seeds: range, judge: JudgePolicy | None, values: Draw | None, look: float = 2.0, seconds: float = 300.0
+) -> dict[str, int]:
+    """How rollouts of two versions end that do not differ: 20 requests a second, short steps, all guards on."""
     ends: dict[str, int] = {}
+    policy = RolloutPolicy(to="v8", min_seconds=20.0, interval=5.0, min_samples=50, max_seconds=seconds, judge=judge)
+    for seed in seeds:
+        made = {name: Version(0.01, 0.005, 0.01, values=values) for name in ("v7", "v8")}
+        run = Run(policy, World(made, 20.0, seed), look)
+        run.until(ENDS, 2.0 * seconds)
+        ends[run.state.phase.value] = ends.get(run.state.phase.value, 0) + 1
+    return ends
 
-    def values(random: np.random.Generator, count: int) -> np.ndarray:
-        return random.exponential(2.0, count)
 
-    judge = JudgePolicy(metric="revenue") if judged else None
-    policy = RolloutPolicy(to="v8", min_seconds=20.0, interval=5.0, min_samples=50, max_seconds=600.0, judge=judge)
+def judged(gain: float, runs: int, seconds: float = 3600.0) -> dict[str, int]:
+    """How rollouts end whose new version is clicked so many points more often than 20 %, at 20 requests a second."""
+    ends: dict[str, int] = {}
+    policy = RolloutPolicy(
+        to="v8", min_seconds=60.0, interval=5.0, min_samples=50, max_seconds=seconds,
+        judge=JudgePolicy(metric="clicks", kind="rate"),
+    )  # fmt: skip
     for seed in range(runs):
-        made = {name: Version(0.01, 0.005, 0.01, values=values if judged else None) for name in ("v7", "v8")}
-        run = Run(policy, World(made, rate, seed))
-        run.until(ENDS, 1000.0)
+        made = {"v7": Version(values=clicks(0.2)), "v8": Version(values=clicks(0.2 + gain))}
+        run = Run(policy, World(made, 20.0, seed), 5.0)
+        run.until(ENDS, 2.0 * seconds)
         ends[run.state.phase.value] = ends.get(run.state.phase.value, 0) + 1
     return ends
 
@@ -184,7 +206,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=100)
     runs = parser.parse_args().runs
-    print(f"two versions alike, {10 * runs} rollouts with a judge, a look each second: {alike(10 * runs)}")
+    money, clicked = JudgePolicy(metric="revenue"), JudgePolicy(metric="clicks", kind="rate")
+    print(f"two versions alike, {10 * runs} rollouts each, a look every 2 s: how they end")
+    print("| no judge |", alike(range(10 * runs), None, None), "|")
+    print("| revenue |", alike(range(10 * runs), money, revenue), "|")
+    print("| clicks, 20 % |", alike(range(10 * runs), clicked, clicks(0.2)), "|")
+    print("\nthe new version is clicked more or less often than 20 %: how rollouts end within an hour")
+    for gain in (-0.02, 0.0, 0.02, 0.04):
+        print(f"| {gain * 100:+g} points |", judged(gain, runs), "|")
     print("\nerrors of the canary before it is out (median, worst)")
     for share in (1.0, 5.0, 25.0):
         row = [bad_answers(share, errors, runs) for errors in (1.0, 0.5)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from turnout.deploy.rollout.policy import DisagreementGuard, IncreaseGuard, LatencyGuard, RolloutPolicy
-from turnout.deploy.rollout.state import Finding, Phase, RolloutState
+from turnout.deploy.rollout.state import Counts, Finding, Phase, RolloutState
 from turnout.deploy.rollout.statistics import (
     Sums,
     Trials,
@@ -54,11 +54,12 @@ def findings(state: RolloutState, *, sticky: bool = False, now: float = math.inf
 
     now: seconds since the epoch, for how long requests may have been under way.
     """
-    found = list(_guards(state, full=full))
-    if state.policy.judge is not None and (judged := _judge(state)) is not None:
+    clean = state.clean
+    found = list(_guards(state, clean, full=full))
+    if state.policy.judge is not None and (judged := _judge(state, clean)) is not None:
         found.append(judged)
     if state.policy.mismatch_alpha and not sticky and state.phase is Phase.CANARY:
-        found.append(_shares(state, now))
+        found.append(_shares(state, clean, now))
     return found
 
 
@@ -76,14 +77,14 @@ def compared(state: RolloutState) -> tuple[Evidence, Evidence]:
     return counts.of(state.policy.to), stable
 
 
-def _guards(state: RolloutState, *, full: bool) -> Iterator[Finding]:
+def _guards(state: RolloutState, clean: Counts, *, full: bool) -> Iterator[Finding]:
     alpha = alphas(state.policy).guard
     canary, stable = compared(state)
     pairs = state.counts.pairs
     for name, guard in state.policy.guard.on().items():
         if isinstance(guard, LatencyGuard):
             for quantile in guard.quantiles:
-                yield _latency(state, guard, quantile, alpha / len(guard.quantiles), full=full)
+                yield _latency(state, clean, guard, quantile, alpha / len(guard.quantiles), full=full)
         elif isinstance(guard, DisagreementGuard):
             yield _disagreement(guard, Trials(pairs.count, min(pairs.count, max(0, pairs.differ))), alpha, full=full)
         else:
@@ -134,8 +135,10 @@ def _disagreement(guard: DisagreementGuard, pairs: Trials, alpha: float, *, full
     )
 
 
-def _latency(state: RolloutState, guard: LatencyGuard, quantile: float, alpha: float, *, full: bool) -> Finding:
-    clean, needed = state.clean, math.log(1.0 / alpha)
+def _latency(
+    state: RolloutState, clean: Counts, guard: LatencyGuard, quantile: float, alpha: float, *, full: bool
+) -> Finding:
+    needed = math.log(1.0 / alpha)
     canary, stable = clean.of(state.policy.to), clean.of(state.stable)
     if state.target >= _WHOLE and state.reference is not None:
         stable = state.reference
@@ -168,11 +171,11 @@ def _ratios(slow: list[int], usual: list[int], share: float, needed: float) -> t
     )
 
 
-def _judge(state: RolloutState) -> Finding | None:
+def _judge(state: RolloutState, clean: Counts) -> Finding | None:
     judge = state.policy.judge
     if judge is None:
         return None
-    alpha, clean = alphas(state.policy).judge, state.clean
+    alpha = alphas(state.policy).judge
     periods = [*state.judged, (clean.values(state.policy.to), clean.values(state.stable))]
     canary = sum(one.size for one, _ in periods)
     stable = sum(one.size for _, one in periods)
@@ -201,16 +204,17 @@ def period(state: RolloutState) -> tuple[Sums, Sums]:
     return clean.values(state.policy.to), clean.values(state.stable)
 
 
-def _shares(state: RolloutState, now: float) -> Finding:
+def _shares(state: RolloutState, clean: Counts, now: float) -> Finding:
     """Whether requests arrive in their shares. One that is under way does not count against its version."""
-    clean, wanted = state.clean, {name: share for name, share in state.wanted.items() if share > 0.0}
+    wanted = {name: share for name, share in state.wanted.items() if share > 0.0}
     seen = {name: clean.of(name) for name in wanted}
     counts = {name: float(one.requests) for name, one in seen.items()}
     total, whole = sum(counts.values()), sum(wanted.values())
     needed = math.log(1.0 / alphas(state.policy).mismatch)
     seconds = max(1.0, now - state.forced) if math.isfinite(now) else 1.0
+    sent = max(count * whole / wanted[name] for name, count in counts.items())
     for name, share in wanted.items():
-        due = total * share / whole
+        due = sent * share / whole
         slowest = seen[name].quantile(0.99) if sum(seen[name].latency) else _SLOWEST
         under_way = due / seconds * min(_SLOWEST, seconds, max(_QUICKEST, slowest))
         counts[name] += max(0.0, min(under_way, due - counts[name]))

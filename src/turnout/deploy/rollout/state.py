@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from operator import lt
 from typing import Any, Literal, cast
 
 import msgspec
@@ -91,21 +92,11 @@ class Counts(msgspec.Struct, kw_only=True, frozen=True):
 
     def plus(self, now: Counts, before: Counts) -> Counts:
         """These, and what came between two states of the same counts. What began anew meanwhile adds nothing."""
-        if now.begins_anew(before):
-            return self
-        return Counts(
-            evidence={
-                name: self.of(name).plus(seen.since(before.of(name))) for name, seen in now.evidence.items()
-            } | {name: kept for name, kept in self.evidence.items() if name not in now.evidence},
-            judge={
-                name: self.values(name).plus(seen.minus(before.values(name))) for name, seen in now.judge.items()
-            } | {name: kept for name, kept in self.judge.items() if name not in now.judge},
-            pairs=self.pairs.plus(now.pairs, before.pairs),
-        )  # fmt: skip
+        return self if now.begins_anew(before) else _grown(self, now, before)
 
     def since(self, before: Counts) -> Counts:
         """What came after an earlier state of these."""
-        return Counts().plus(self, before)
+        return _grown(Counts(), self, before)
 
     def begins_anew(self, before: Counts) -> bool:
         """Whether some count is smaller than it was: then a difference would mean nothing, and for no version."""
@@ -113,11 +104,22 @@ class Counts(msgspec.Struct, kw_only=True, frozen=True):
             now = self.of(name)
             if now.requests < seen.requests or now.errors < seen.errors or now.degraded < seen.degraded:
                 return True
-            if any(count < earlier for count, earlier in zip(now.latency, seen.latency, strict=True)):
+            if any(map(lt, now.latency, seen.latency)):
                 return True
         if any(self.values(name).size < seen.size for name, seen in before.judge.items()):
             return True
         return self.pairs.count < before.pairs.count or self.pairs.failed < before.pairs.failed
+
+
+def _grown(counts: Counts, now: Counts, before: Counts) -> Counts:
+    """The counts, and what came between two states of others."""
+    evidence = {name: counts.of(name).plus(seen.since(before.of(name))) for name, seen in now.evidence.items()}
+    judge = {name: counts.values(name).plus(seen.minus(before.values(name))) for name, seen in now.judge.items()}
+    return Counts(
+        evidence={**counts.evidence, **evidence},
+        judge={**counts.judge, **judge},
+        pairs=counts.pairs.plus(now.pairs, before.pairs),
+    )
 
 
 class Move(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ def traffic_at(weight: float, to: str, stable: str, before: Mapping[str, float])
     left = _WHOLE - weight
     others = {name: share for name, share in before.items() if name != to}
     whole = sum(others.values())
-    found = {name: round(left * share / whole, 2) if whole else 0.0 for name, share in others.items()}
+    found = {name: _hundredths(left * share / whole) if whole else 0.0 for name, share in others.items()}
     found[stable] = 0.0
     found[stable] = round(left - math.fsum(found.values()), 2)
     found[to] = weight
@@ -32,7 +32,7 @@ def grown(before: float, weight: float, seconds: float, slow_start: float) -> fl
     if slow_start <= 0.0 or seconds >= slow_start or weight <= before:
         return weight
     done = (1 + math.floor(max(0.0, seconds) / slow_start * _RAMP_STEPS)) / _RAMP_STEPS
-    return round(before + (weight - before) * min(1.0, done), 2)
+    return weight if done >= 1.0 else round(before + (weight - before) * done, 2)
 
 
 def replicas_at(weight: float, total: int) -> tuple[int, int]:
@@ -44,3 +44,8 @@ def replicas_at(weight: float, total: int) -> tuple[int, int]:
     canary = math.ceil(round(total * share, 6))
     stable = math.ceil(round(total * (1.0 - share), 6))
     return (max(1, canary) if weight > 0.0 else 0), max(1, stable)
+
+
+def _hundredths(percent: float) -> float:
+    """Rounded down, but not for what floating point has taken away."""
+    return math.floor(percent * 100.0 + 1e-6) / 100.0
