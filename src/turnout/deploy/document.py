@@ -22,7 +22,9 @@ from turnout.deploy.references import check_references, names_in, resolved
 from turnout.deploy.server_settings import SETTINGS, settings_of
 from turnout.deploy.spec import ModelSpec
 from turnout.deploy.typed import mapping, shown
+from turnout.deploy.uses import check_uses
 
+_IN_ORDER = {"ensemble", "default"}
 _EXAMPLE = "endpoints: {fraud: {versions: {v1: {model: fraud.onnx}}}}"
 
 
@@ -61,7 +63,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_text(self) -> str:
         """As JSON, always the same for the same meaning."""
-        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(_ordered(self.to_json()), separators=(",", ":"), ensure_ascii=False)
 
     @property
     def digest(self) -> str:
@@ -148,11 +150,19 @@ def _document(said: Mapping[str, Any], *, may_be_empty: bool = False) -> Documen
     }
     _check_names(found, endpoints, problems)
     problems.check()
+    check_uses([model for model in found if model is not None], [one for one in guided if one is not None])
     return Document(
         models=tuple(model for model in found if model is not None),
         endpoints=tuple(endpoint for endpoint in guided if endpoint is not None),
         settings={key: one for key, one in settings.items() if one},
     )
+
+
+def _ordered(said: Any) -> Any:
+    """By name, but where order means something: the first output of an ensemble is the one that some callers get."""
+    if isinstance(said, Mapping):
+        return {key: said[key] if key in _IN_ORDER else _ordered(said[key]) for key in sorted(said)}
+    return [_ordered(inner) for inner in said] if isinstance(said, list) else said
 
 
 def _check_names(models: list[ModelSpec | None], endpoints: Mapping[str, Any], problems: Problems) -> None:

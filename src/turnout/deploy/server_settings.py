@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from turnout.core.errors import InvalidInput
 from turnout.deploy.environments.environment import IndexPolicy
+from turnout.deploy.memory_limit import parse_bytes
 from turnout.deploy.model_entry import fields_of, plain_number
 from turnout.deploy.problems import Problems
 from turnout.deploy.references import has_reference, resolved_values
@@ -17,6 +19,7 @@ from turnout.deploy.typed import mapping, under
 
 #: What each section becomes.
 SETTINGS: Mapping[str, type[Any]] = {"server": ServeSpec, "sources": SourceSettings, "environments": IndexPolicy}
+_SIZES = {"memory_limit", "max_body_bytes", "max_artifact_bytes"}
 #: Fields of ServeSpec that are sections of their own.
 APART = ("models", "endpoints")
 
@@ -27,7 +30,9 @@ def settings_of(section: str, said: Any) -> Mapping[str, Any]:
     literal = {key: value for key, value in found.items() if not _refers(value)}
     with_words = {key: value for key, value in found.items() if key not in literal}
     _typed(section, literal, tuple(with_words))
-    return {key: plain_number(value) for key, value in found.items()}
+    usual = _usual(section)
+    said = {key: plain_number(_number_of_bytes(section, key, value)) for key, value in found.items()}
+    return {key: value for key, value in said.items() if key not in usual or value != usual[key]}
 
 
 def server_of(said: Mapping[str, Any]) -> ServeSpec:
@@ -53,6 +58,7 @@ def _typed(section: str, said: Mapping[str, Any], others: tuple[str, ...] = ()) 
     kind = SETTINGS[section]
     problems = Problems()
     words = dict.fromkeys(others)
+    said = {key: _number_of_bytes(section, key, value) for key, value in said.items()}
     found = fields_of(kind, {**words, **said}, section, problems, apart=others, without=APART)
     problems.check()
     if "wheels" in found:
@@ -61,6 +67,20 @@ def _typed(section: str, said: Mapping[str, Any], others: tuple[str, ...] = ()) 
         return kind((), **found) if kind is ServeSpec else kind(**found)
     except InvalidInput as problem:
         raise under(problem, section) from None
+
+
+def _number_of_bytes(section: str, key: str, value: Any) -> Any:
+    """Sizes may be said with a unit."""
+    return parse_bytes(value, f"{section}.{key}") if isinstance(value, str) and key in _SIZES else value
+
+
+def _usual(section: str) -> dict[str, Any]:
+    """What is meant where nothing is said: that is left out."""
+    found = {}
+    for one in fields(SETTINGS[section]):
+        value = one.default_factory() if callable(one.default_factory) else one.default
+        found[one.name] = plain_number([*value] if isinstance(value, tuple) else value)
+    return found
 
 
 def _refers(value: Any) -> bool:

@@ -142,8 +142,9 @@ class ServeSpec:
 
     default_deadline: for requests that bring none. load_timeout: for one model to become ready. drain_timeout: for
     requests in flight when the server is told to stop. orphan_seconds: how long routers and workers go on without a
-    controller. store: URL of where desired states are kept, "" for a file of this port's own. model_control: whether
-    callers may load and unload models. keep_going: serve what loads although something else does not.
+    controller. memory_limit: what all models may take together, 0 for what the machine or its cgroup has. store: URL of
+    where desired states are kept, "" for a file of this port's own. model_control: whether callers may load and unload
+    models. keep_going: serve what loads although something else does not.
     """
 
     models: tuple[ModelSpec, ...]
@@ -156,6 +157,7 @@ class ServeSpec:
     drain_timeout: float = 30.0
     orphan_seconds: float = 86400.0
     max_body_bytes: int = 64 << 20
+    memory_limit: int = 0
     access_log: str = "stderr"
     store: str = ""
     model_control: bool = False
@@ -185,6 +187,8 @@ class ServeSpec:
                     expected="a finite number of seconds above 0",
                     got=str(getattr(self, field_name)),
                 )
+        if self.memory_limit < 0:
+            raise InvalidInput("too small", field="memory_limit", expected="0 or more", got=str(self.memory_limit))
         if self.max_body_bytes < 1:
             raise InvalidInput("too small", field="max_body_bytes", expected="at least 1", got=str(self.max_body_bytes))
 
