@@ -176,13 +176,15 @@ def own_server() -> Iterator[Postgres]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_killed_writer_loses_nothing_in_sqlite(tmp_path: Path) -> None:
-    assert many(80, tmp_path, 1)["kills"] == 80
+    assert many(60, tmp_path, 1)["kills"] == 60
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_writers_and_servers_lose_nothing_in_postgresql(tmp_path: Path, own_server: Postgres) -> None:
-    assert many(50, tmp_path, 2, own_server)["server kills"] > 2
+    assert many(40, tmp_path, 2, own_server)["server kills"] > 0
 
 
 @pytest.mark.soak
@@ -199,6 +201,7 @@ def test_four_hundred_kills_lose_nothing_in_postgresql(tmp_path: Path, own_serve
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_what_is_lost_would_be_found(tmp_path: Path, own_server: Postgres) -> None:
     """The positive control: one acknowledged row is taken away, or half of what belongs together."""
     for url, run in (
