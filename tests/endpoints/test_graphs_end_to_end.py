@@ -53,7 +53,7 @@ def test_graphs_answer_behind_an_endpoint_and_are_proved_before(tmp_path: Path) 
         assert "Beside(clean)" in tree
         for right, wrong, words in (
             ("cleaned.score}}\n", "cleaned.scor}}\n", "steps.a.inputs.x: there is no such tensor"),
-            ("use: small,", "use: smal,", "steps.a.use: there is no such version or model"),
+            ("use: small,", "use: smal,", "steps.a.use: there is no such version"),
         ):
             changed = SPEC.replace(right, wrong, 1)
             assert changed != SPEC

@@ -83,10 +83,12 @@ class Asking:
 
     def __init__(self, server: Server) -> None:
         self.seen: list[int] = []
+        #: By caller: of two that ask at once, the one that was answered first may be the last to say so.
+        self.each: list[list[int]] = [[], []]
         self.problems: list[str] = []
         self._server = server
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
+        self._threads = [threading.Thread(target=self._ask, args=(seen,)) for seen in self.each]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -98,9 +100,10 @@ class Asking:
         for thread in self._threads:
             thread.join()
 
-    def _ask(self) -> None:
+    def _ask(self, own: list[int]) -> None:
         while not self._stop.is_set():
             try:
-                self.seen.append(answer(self._server))
+                own.append(answer(self._server))
+                self.seen.append(own[-1])
             except (AssertionError, OSError) as problem:
                 self.problems.append(repr(problem)[:300])

@@ -9,6 +9,7 @@ from turnout.core.errors import ModelNotFound, NotReady, VersionNotFound
 from turnout.core.servable import Servable, ServedModel, State
 from turnout.core.signature import Signature
 from turnout.deploy.plan import Guide, Routing
+from turnout.graph.endpoint import Endpoint
 from turnout.runtime.batching import Batching
 
 
@@ -27,6 +28,13 @@ class LiveVersion:
         self.signature = batching.signature
         self.servable = servable
         self.reason = ""
+
+    def identify(self, digest: str) -> None:
+        """Says the digest of its files, which may be known only after it was loaded."""
+        if digest != self.digest:
+            self.digest = digest
+            if isinstance(self.servable, Endpoint):
+                self.servable.identify(self.version, digest)
 
     @property
     def state(self) -> State:
@@ -107,6 +115,8 @@ class Live:
         """What callers see of a model from now on; one swap, so that nobody meets half of it."""
         loaded = self._loaded
         shown = {version: loaded[uid] for version, uid in routing.versions.items() if uid in loaded}
+        for one in shown.values():
+            one.identify(routing.digests.get(one.uid, one.digest))
         default = loaded.get(routing.default)
         if routing.guide is not None and self.build is not None:
             whole, versions = self.build(model, routing.guide, shown)

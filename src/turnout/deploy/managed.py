@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
@@ -92,7 +92,9 @@ class Managed:
         if self.staged and self.guide is None:
             return Routing()  # an endpoint's first versions
         have = [version.have for version in self.versions.values()]
-        return guided(route(self.wanted, have, self.labels, self.routing), self.guide, self.routing.guide)
+        found = guided(route(self.wanted, have, self.labels, self.routing), self.guide, self.routing.guide)
+        digests = {uid: self.versions[uid].digest for uid in found.versions.values()}
+        return replace(found, digests={uid: digest for uid, digest in digests.items() if digest})
 
     @property
     def settled(self) -> bool:

@@ -98,13 +98,15 @@ class Guide:
 class Routing:
     """What callers see of a model: by version and by label, and what answers where none is named. Values are uids.
 
-    guide: for an endpoint, how its requests are guided; None where the default version answers them all.
+    guide: for an endpoint, how its requests are guided; None where the default version answers them all. digests: of
+    the files of each uid, as far as they are known.
     """
 
     default: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     guide: Guide | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -115,7 +117,7 @@ class Routing:
         """From the form of `to_json`."""
         guide = found["guide"]
         kept = Guide(**{**guide, "needs": tuple(guide["needs"])}) if guide else None
-        return cls(found["default"], found["versions"], found["labels"], kept)
+        return cls(found["default"], found["versions"], found["labels"], kept, found["digests"])
 
 
 def plan(wanted: Sequence[Wanted], have: Sequence[Have], manner: Manner) -> list[Action]:

@@ -257,8 +257,11 @@ class Versions:
             self._unload(managed, version)
 
     def _hashed(self, version: Version, ended: asyncio.Future[str]) -> None:
-        if ended.exception() is None:
+        if ended.exception() is None and ended.result():
             version.digest = ended.result()
+            managed = self.models.get(version.model)
+            if managed is not None and version.uid in managed.versions:
+                self._show(managed)  # answers say it too
 
     def _unload(self, managed: Managed, version: Version) -> None:
         was = version.phase

@@ -187,6 +187,11 @@ class Endpoint:
         """What answers."""
         return {"": self._child}
 
+    def identify(self, version: str, digest: str) -> None:
+        """The digest of a version's files is known now: answers from here on say it."""
+        self.versions[version] = digest
+        self._seals.clear()
+
     async def infer(self, request: InferRequest) -> InferResponse:
         """The child's answer, under the endpoint's name. Raises what the child raises."""
         context = request.context
