@@ -1,6 +1,6 @@
 """A made-up endpoint under a rollout: requests by chance, decided over by the real state machine, many times.
 
-    python -m tools.simulate_rollouts            # the table of docs/explanation/rollouts.md
+    python -m tools.simulate_rollouts            # the tables of docs/explanation/rollouts.md
 
 Everything is drawn from one seed, so the figures are the same wherever it runs.
 """
@@ -202,27 +202,49 @@ def judged(gain: float, runs: int, seconds: float = 3600.0) -> dict[str, int]:
     return ends
 
 
+def print_alike(runs: int) -> None:
+    money, clicked = JudgePolicy(metric="revenue"), JudgePolicy(metric="clicks", kind="rate")
+    for name, judge, values in (("none", None, None), ("a mean", money, revenue), ("a rate", clicked, clicks(0.05))):
+        print(f"| {name} |", alike(range(runs), judge, values), "|", flush=True)
+
+
+def print_judged(runs: int) -> None:
+    for gain in (-0.02, 0.0, 0.02, 0.04):
+        print(f"| {gain * 100:+g} points |", judged(gain, runs), "|", flush=True)
+
+
+def print_errors(runs: int) -> None:
+    for share in (1.0, 5.0, 25.0):
+        row = [bad_answers(share, errors, runs) for errors in (1.0, 0.5, 0.1)]
+        cells = " | ".join(f"{statistics.median(one):g}, at most {max(one)}" for one in row)
+        print(f"| {share:g} % | {cells} |", flush=True)
+
+
+def print_latency(runs: int) -> None:
+    for share in (1.0, 5.0, 10.0, 25.0, 50.0):
+        row = [times(share, Version(latency=0.015, spread=spread), 50.0, runs, 300.0) for spread in (0.1, 0.25, 0.5)]
+        cells = " | ".join(f"{np.median(one):.0f}, {np.sort(one)[int(0.9 * len(one)) - 1]:.0f}" for one in row)
+        print(f"| {share:g} % | {cells} |", flush=True)
+
+
+TABLES: Mapping[str, tuple[str, int, Callable[[int], None]]] = {
+    "alike": ("how rollouts of two versions end that are alike, by judge", 1000, print_alike),
+    "judged": ("how rollouts end within an hour whose clicks differ from 20 % by so much", 100, print_judged),
+    "errors": ("bad answers before a canary is out that fails all, half or a tenth: median, worst", 100, print_errors),
+    "latency": ("seconds until +50 % latency is found at 50 requests/s: median, 9 of 10 runs", 100, print_latency),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=100)
-    runs = parser.parse_args().runs
-    money, clicked = JudgePolicy(metric="revenue"), JudgePolicy(metric="clicks", kind="rate")
-    print(f"two versions alike, {10 * runs} rollouts each, a look every 2 s: how they end")
-    print("| no judge |", alike(range(10 * runs), None, None), "|")
-    print("| revenue |", alike(range(10 * runs), money, revenue), "|")
-    print("| clicks, 20 % |", alike(range(10 * runs), clicked, clicks(0.2)), "|")
-    print("\nthe new version is clicked more or less often than 20 %: how rollouts end within an hour")
-    for gain in (-0.02, 0.0, 0.02, 0.04):
-        print(f"| {gain * 100:+g} points |", judged(gain, runs), "|")
-    print("\nerrors of the canary before it is out (median, worst)")
-    for share in (1.0, 5.0, 25.0):
-        row = [bad_answers(share, errors, runs) for errors in (1.0, 0.5)]
-        print(f"| {share:g} % |", " | ".join(f"{statistics.median(one):g}, {max(one)}" for one in row), "|")
-    print("\nseconds until +50 % latency is found at 50 requests/s (median, 9 of 10 runs)")
-    for share in (1.0, 5.0, 10.0, 25.0, 50.0):
-        row = [times(share, Version(latency=0.015, spread=spread), 50.0, runs, 600.0) for spread in (0.1, 0.25, 0.5)]
-        cells = (f"{np.median(one):.0f}, {np.sort(one)[int(0.9 * len(one)) - 1]:.0f}" for one in row)
-        print(f"| {share:g} % |", " | ".join(cells), "|")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
+    parser.add_argument("--runs", type=int, help="rollouts for each figure")
+    said = parser.parse_args()
+    for name in said.tables or TABLES:
+        title, usual, show = TABLES[name]
+        runs = said.runs or usual
+        print(f"\n{title} ({runs} rollouts each)")
+        show(runs)
 
 
 if __name__ == "__main__":

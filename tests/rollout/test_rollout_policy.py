@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnout.core.errors import InvalidInput
-from turnout.deploy.rollout.policy import LatencyGuard, RolloutPolicy
+from turnout.deploy.rollout.policy import (
+    GatesPolicy,
+    GuardPolicy,
+    JudgePolicy,
+    LatencyGuard,
+    RolloutPolicy,
+    ShadowFirst,
+)
 from turnout.deploy.rollout.weights import grown, replicas_at, traffic_at
 
 
@@ -19,11 +28,23 @@ def policy(said: dict[str, Any]) -> RolloutPolicy:
     return msgspec.convert({"to": "v8", **said}, RolloutPolicy)
 
 
-def test_the_defaults_are_those_of_the_reference() -> None:
-    found = policy({})
-    assert found.steps == (1.0, 5.0, 25.0, 50.0, 100.0)
-    assert (found.min_samples, found.min_seconds, found.interval, found.alpha) == (200, 600.0, 30.0, 0.05)
-    assert set(found.guard.on()) == {"errors", "latency", "invalid", "fallback"}
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "rollouts.md"
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [("Settings", RolloutPolicy), ("Guards", GuardPolicy), ("Judge", JudgePolicy), ("Shadow", ShadowFirst),
+     ("Gates", GatesPolicy)],
+)  # fmt: skip
+def test_the_reference_has_a_row_for_each_setting_with_its_default(heading: str, kind: type[msgspec.Struct]) -> None:
+    text = PAGE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0].split("`when` is")[0]
+    listed = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", text, re.MULTILINE))
+    fields = {each.encode_name: each for each in msgspec.structs.fields(kind)}
+    assert list(listed) == list(fields)
+    for name, each in fields.items():
+        if isinstance(each.default, (int, float)) and not isinstance(each.default, bool):
+            assert listed[name] == f"`{each.default:g}`" or float(listed[name].strip("`")) == each.default, name
+    assert set(policy({}).guard.on()) == {"errors", "latency", "invalid", "fallback"}
 
 
 def test_guards_are_chosen_by_name() -> None:
