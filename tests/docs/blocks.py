@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +33,11 @@ _FENCE = re.compile(
 )
 _PRINTED = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
 _ADDRESS = re.compile(r"(localhost|127\.0\.0\.1):(\d+)")
-_AT_SERVER = re.compile(r"^(turnout (?:status|versions|load|unload|label|apply)\b)(?!.*--port)", re.MULTILINE)
+_AT_SERVER = re.compile(
+    r"\b(turnout (?:status|versions|load|unload|label|apply|plan|undo|traffic|rollout|explain|history|watch|shadow"
+    r"|token)(?=[ )\"]|$))(?!.*--url)",
+    re.MULTILINE,
+)
 _SECONDS = 60.0
 
 
@@ -92,7 +98,9 @@ class Reader:
         self._ports: dict[str, str] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._server_log = place / ".server.log"
+        self._home = tempfile.mkdtemp(prefix="turnout-")  # short, for a socket's path is
         self._environment = os.environ | {
+            "TURNOUT_HOME": self._home,  # or revisions would not begin with the first
             "PATH": f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "80",
             "OMP_NUM_THREADS": "1",  # tiny models: threads would only wait for each other
@@ -128,6 +136,7 @@ class Reader:
                 self._server.wait(_SECONDS)
             finally:
                 self._server.kill()
+        shutil.rmtree(self._home, ignore_errors=True)
 
     def _do(self, typed: str, block: Block, *, fails: bool = False) -> str:
         ended = subprocess.run(
@@ -184,7 +193,7 @@ class Reader:
     def _real(self, text: str) -> str:
         """The text with the ports that the server really has."""
         if "8080" in self._ports:
-            text = _AT_SERVER.sub(rf"\1 --port {self._ports['8080']}", text)
+            text = _AT_SERVER.sub(rf"\1 --url http://127.0.0.1:{self._ports['8080']}", text)
         return _ADDRESS.sub(lambda found: f"{found[1]}:{self._ports.get(found[2], found[2])}", text)
 
     def _shown(self, text: str) -> str:

@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("serve", "the following arguments are required: [NAME=]MODEL"),
+        ("serve", "the following arguments are required: [NAME=]MODEL, or a spec file"),
         ("serve model.py --port 99999", "argument --port: expected a whole number from 0 to 65535; got '99999'"),
         ("serve model.py --port web", "argument --port: expected a whole number from 0 to 65535; got 'web'"),
         ("serve model.py --replicas 0", "argument --replicas: expected a whole number, 1 or more; got '0'"),

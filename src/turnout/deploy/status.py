@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from time import monotonic, time
 from typing import Any
 
+from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.managed import Managed, Version, by_age
 from turnout.deploy.versions import Versions
 from turnout.deploy.watch import Watch
@@ -32,10 +33,11 @@ def waiting_labels(managed: Managed) -> dict[str, str]:
 
 def _model(managed: Managed, workers: Workers, watch: Watch | None) -> dict[str, Any]:
     default = managed.versions.get(managed.routing.default)
+    guided = _guided(managed)
     found: dict[str, Any] = {
         "name": managed.spec.name,
         "artifact": managed.spec.artifact,
-        "default": default.found.version if default else "",
+        "default": guided.get("default", default.found.version if default else ""),
         "labels": {
             label: managed.versions[uid].found.version
             for label, uid in managed.routing.labels.items()
@@ -43,6 +45,7 @@ def _model(managed: Managed, workers: Workers, watch: Watch | None) -> dict[str,
         },
         "waiting_labels": waiting_labels(managed),
         "versions": [_version(version, workers) for version in by_age(managed)],
+        **guided,
         "unloaded": dict(managed.gone),
         "problem": "",
     }
@@ -55,6 +58,16 @@ def _model(managed: Managed, workers: Workers, watch: Watch | None) -> dict[str,
         }
         found["problem"] = look.trouble
     return found
+
+
+def _guided(managed: Managed) -> dict[str, Any]:
+    """Of an endpoint: the revision in force, the percent of its requests that each version has, and which has most."""
+    guide = managed.routing.guide
+    if guide is None:
+        return {}
+    endpoint = EndpointSpec.from_json(guide.endpoint)
+    traffic = {version: share for version, share in endpoint.traffic.items() if share}
+    return {"default": max(traffic, key=lambda one: traffic[one]), "revision": guide.revision, "traffic": traffic}
 
 
 def _version(version: Version, workers: Workers) -> dict[str, Any]:

@@ -57,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def table(models: list[dict[str, Any]]) -> str:
-    """The models with their versions, for a person."""
+    """The models and endpoints with their versions, for a person."""
+    if not models:
+        return "nothing is served; where the server was started just now, it is still loading"
     rows = [("MODEL", "VERSION", "STATE", "FORMAT", "WORKERS", "MEMORY", "DIGEST", "ENVIRONMENT", "")]
     for model in models:
         labels: dict[str, list[str]] = {}
@@ -67,8 +69,7 @@ def table(models: list[dict[str, Any]]) -> str:
             workers = version["workers"]
             ready = sum(worker["state"] == "READY" for worker in workers)
             memory = sum(worker["memory_bytes"] for worker in workers)
-            marks = ["default"] if version["version"] == model["default"] else []
-            notes = [*marks, *labels.get(version["version"], [])]
+            notes = [*_share(model, version["version"]), *labels.get(version["version"], [])]
             notes += [version[key] for key in ("answered_by", "self_test", "reason")]
             rows.append(
                 (
@@ -90,6 +91,8 @@ def table(models: list[dict[str, Any]]) -> str:
     lines = [_line(row, widths) for row in rows]
     for model in models:
         watch = model.get("watch", {})
+        if "revision" in model:
+            lines.append(f"{model['name']}: revision {model['revision']}")
         if model["problem"] and model["versions"]:
             away = watch.get("unreachable_seconds", 0.0)
             lines.append(f"{model['name']}: its source has not answered for {away:.0f} s: {model['problem']}")
@@ -98,6 +101,13 @@ def table(models: list[dict[str, Any]]) -> str:
         if watch.get("pending"):
             lines.append(f"{model['name']}: planned: {', '.join(watch['pending'])}; `turnout apply {model['name']}`")
     return "\n".join(lines)
+
+
+def _share(model: dict[str, Any], version: str) -> list[str]:
+    """How much of an endpoint's requests a version has; of a model, whether it is the one that answers."""
+    if "traffic" in model:
+        return [f"{model['traffic'].get(version, 0.0):g} % of the traffic"]
+    return ["default"] if version == model["default"] else []
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:

@@ -43,9 +43,7 @@ def words(verbs: Any) -> None:
     history = verb(verbs, "history", "the changes, newest first")
     history.add_argument("--limit", type=int, default=20, metavar="N", help="how many (default 20)")
     watch = verb(verbs, "watch", "what happens, as it happens")
-    watch.add_argument(
-        "--after", type=int, metavar="N", help="all after this number (default: from now on)"
-    )
+    watch.add_argument("--after", type=int, metavar="N", help="all after this number (default: from now on)")
     shadow = verb(verbs, "shadow", "how a shadow compares with what answers")
     shadow.add_argument("act", metavar="ACT", choices=("report",), help="report")
     shadow.add_argument("endpoint", metavar="NAME", help="the endpoint's name")
@@ -173,12 +171,18 @@ def _history(arguments: argparse.Namespace) -> int:
             ("* " if one["current"] else "  ") + str(one["number"]),
             one["at_text"],
             one["author"],
-            one["change"],
+            _change(one),
             one["reason"],
         )
         for one in answer["revisions"]
     ]
-    return _print(arguments, answer, table(rows))
+    return _print(arguments, answer, table(rows) if answer["revisions"] else "nothing was changed yet")
+
+
+def _change(one: dict[str, Any]) -> str:
+    """The first line of what a revision has changed, and how many more there are."""
+    more = one["diff"].count("\n")
+    return " ".join(one["change"].split()) + (f" (and {more} more)" if more else "")
 
 
 def _watch(arguments: argparse.Namespace) -> int:

@@ -65,7 +65,8 @@ class Batching:
         self._row_bytes = signature.row_bytes if self._uniform else 0
 
     def __repr__(self) -> str:
-        return f"Batching({self.name}@{self.version}, {len(self.places)} places, {self.waiting.rows} rows waiting)"
+        now = f", {len(self.places)} places, {self.waiting.rows} rows waiting" if self.places else ""
+        return f"Batching({self.name}@{self.version}{now})"
 
     async def infer(self, request: InferRequest) -> InferResponse:
         """Waits for its batch. Raises QueueFull, NotReady, WorkerDied, DeadlineExceeded or what the model raised."""
