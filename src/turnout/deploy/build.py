@@ -31,6 +31,7 @@ from turnout.graph.retry import Retry, RetryBudget
 from turnout.graph.shadow import Shadow, ShadowState
 from turnout.graph.split import Split, SplitState
 from turnout.runtime.batching import Batching
+from turnout.runtime.outlier import OutlierPolicy
 
 OnBatch = Callable[[str, str, int, float], None]
 
@@ -122,6 +123,8 @@ class Builder:
         uid = part.uid if isinstance(part, LiveVersion) else spec.name
         digest = part.digest if isinstance(part, LiveVersion) else spec.name
         servable: Servable = part.batching if isinstance(part, LiveVersion) else part.servable
+        if isinstance(part, LiveVersion):
+            part.batching.replicas.outliers.policy = spec.outlier or OutlierPolicy()
         if spec.cache is not None:
             memory = of(CacheMemory, "cache", uid)
             servable = Cache(servable, spec.cache, memory, digest=digest or uid, name=spec.name)

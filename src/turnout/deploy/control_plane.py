@@ -15,6 +15,7 @@ from turnout.deploy.converge import Converge, Staged, Wanted
 from turnout.deploy.document import Document, parse_document
 from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.happenings import Happenings
+from turnout.deploy.store.failures import StoreUnavailable
 from turnout.deploy.store.records import Change, Lease, Revision, digest_of
 from turnout.deploy.store.store import Store, Transaction, open_store
 from turnout.deploy.supply import Found
@@ -273,7 +274,7 @@ class ControlPlane:
                 return revision
 
         try:
-            revision: Revision = await self.call(act)
+            revision: Revision = await self._written(act, document)
         except BaseException:
             self._converge.unstage(list(staged.endpoints))
             raise
@@ -283,6 +284,19 @@ class ControlPlane:
         self.happenings.tell(
             "revision", "", f"{revision.number} by {revision.author}: {first}", revision=revision.number
         )
+
+    async def _written(self, act: Callable[[Store], Revision], document: Document) -> Revision:
+        """What an act has written. Where the connection broke off while it was, the store is asked what came of it."""
+        try:
+            found: Revision = await self.call(act)
+        except StoreUnavailable as failure:
+            if not failure.uncertain:
+                raise
+            current: Revision | None = await self.call(lambda store: store.current())
+            if current is None or current.number == self.revision or current.document != document.to_text():
+                raise
+            found = current
+        return found
 
     def _allocation(self, endpoint: EndpointSpec) -> Any:
         """Which buckets each version has: as few as possible move."""
