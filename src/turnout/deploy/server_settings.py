@@ -19,7 +19,8 @@ from turnout.deploy.typed import mapping, under
 
 #: What each section becomes.
 SETTINGS: Mapping[str, type[Any]] = {"server": ServeSpec, "sources": SourceSettings, "environments": IndexPolicy}
-_SIZES = {"memory_limit", "max_body_bytes", "max_artifact_bytes"}
+#: Sizes may be said with a unit.
+SIZES = {"memory_limit", "max_body_bytes", "max_artifact_bytes"}
 #: Fields of ServeSpec that are sections of their own.
 APART = ("models", "endpoints")
 
@@ -71,7 +72,7 @@ def _typed(section: str, said: Mapping[str, Any], others: tuple[str, ...] = ()) 
 
 def _number_of_bytes(section: str, key: str, value: Any) -> Any:
     """Sizes may be said with a unit."""
-    return parse_bytes(value, f"{section}.{key}") if isinstance(value, str) and key in _SIZES else value
+    return parse_bytes(value, f"{section}.{key}") if isinstance(value, str) and key in SIZES else value
 
 
 def _usual(section: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from turnout.runtime.batch_policy import BatchPolicy
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}")
 PLACES = ("worker", "inline")
-_WORDS = {
+#: Settings of a model that are one of some words.
+WORDS = {
     "place": PLACES,
     "compile": ("off", "auto"),
     "on_change": ("apply", "plan"),
@@ -72,7 +73,7 @@ class ModelSpec:
                 got=repr(self.name),
                 example="turnout serve fraud=model.onnx",
             )
-        for key, words in _WORDS.items():
+        for key, words in WORDS.items():
             if getattr(self, key) not in words:
                 raise InvalidInput(
                     f"unknown {key}", field=key, expected=" or ".join(words), got=repr(getattr(self, key))

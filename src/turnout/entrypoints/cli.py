@@ -10,7 +10,7 @@ from importlib import import_module
 
 import turnout
 from turnout.core.errors import Failure
-from turnout.entrypoints import artifacts, control, environments, guiding, stop
+from turnout.entrypoints import artifacts, control, environments, guiding, schema, stop
 from turnout.entrypoints.words import Words, model_words, number, package_words, seconds, source_words, whole
 
 _EPILOG = """\
@@ -33,6 +33,7 @@ _ACTS = {
     "pull": f"{_HERE}.artifacts:run",
     "cache": f"{_HERE}.artifacts:run",
     "stop": f"{_HERE}.stop:run",
+    "schema": f"{_HERE}.schema:run",
     **dict.fromkeys(control.VERBS, f"{_HERE}.control:run"),
     **dict.fromkeys(guiding.VERBS, f"{_HERE}.guiding:run"),
 }
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     stop.words(verbs)
     control.words(verbs)
     guiding.words(verbs)
+    schema.words(verbs)
     _compile_words(
         verbs.add_parser(
             "compile",
