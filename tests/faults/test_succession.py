@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.load import FOLDER, Load, ask, check
 from tests.faults.models import model
-from tests.faults.test_workers import zombies
+from tests.faults.test_workers import settled, zombies
 from tests.versions.repository import write_version
 from turnout.core.errors import NotReady
 from turnout.deploy.home import home
@@ -91,13 +91,9 @@ def test_a_worker_that_dies_later_is_still_started_again() -> None:
         load.wait_for(20)
         kill_controller(server)
         server.wait_until(lambda: answers(server), _PATIENCE)
-        for _ in range(2):
-            victim = server.workers()[0]
-            kill(victim)
-            server.wait_until(
-                lambda: len(server.workers()) == 2 and victim not in server.workers() and answers(server),  # noqa: B023
-                _PATIENCE,
-            )
+        for kills in (1, 2):
+            kill(server.workers()[0])
+            server.wait_until(lambda: settled(server, kills), _PATIENCE)  # noqa: B023  waited for here
         assert zombies(server.process.pid) == zombies(server.controller) == []
         victim = server.routers()[0]
         load.stop()
@@ -408,18 +404,21 @@ def test_killed_before_it_is_ready(tmp_path: Path, top: bool) -> None:
         end(process)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_killed_at_any_moment_of_the_start(tmp_path: Path) -> None:
     """The start takes some hundred milliseconds: a kill every so often on the way."""
     log = tmp_path / "log"
-    for moment in range(8):
+    for moment in range(10):
         process = start([*WORDS], log)
         try:
             server = Server(process, log)
-            _until(lambda: server.controller != 0)  # noqa: B023
-            time.sleep(0.05 * moment)
+            server.wait_until(lambda: server.controller != 0, _PATIENCE)  # noqa: B023
+            time.sleep(0.04 * moment)
             kill_controller(server)
-            _until(lambda: "Turnout is ready" in log.read_text())
-            _until(lambda: len(server.family()) == 3)  # noqa: B023  what was only just started ends by itself
+            server.wait_until(lambda: "Turnout is ready" in server.log, _PATIENCE)  # noqa: B023
+            # What was only just started ends by itself.
+            server.wait_until(lambda: len(server.family()) == 3, _PATIENCE, "nobody else")  # noqa: B023
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0, log.read_text()
             assert server.family() == []

@@ -185,11 +185,13 @@ class Routers:
 
     def unload(self, uid: str, done: Callable[[], None]) -> None:
         """Takes a version out of every router; `done` is called when nothing of it is in flight any more."""
-        self._unloading[uid] = ({router for router in self.all if router.child and router.listening}, done)
         self.forget(uid)
-        self._loop.call_later(self.spec.drain_timeout, self._unloaded, None, uid)
-        if not self._unloading[uid][0]:
-            self._unloaded(None, uid)
+        self._await(uid, done)
+
+    def leave(self, replica: str, done: Callable[[], None]) -> None:
+        """Takes one replica out of every router; `done` is called when nothing of it is in flight any more."""
+        self._tell({"op": "leave", "replica": replica})
+        self._await(replica, done)
 
     def forget(self, uid: str) -> None:
         """Takes a version that callers never saw out of every router; nobody waits for that."""
@@ -237,8 +239,17 @@ class Routers:
                 told["pid"] = worker.child.pid
                 router.send(told, [near.fileno()])
 
+    def _await(self, uid: str, done: Callable[[], None]) -> None:
+        waited = self._unloading[uid] = ({router for router in self.all if router.child and router.listening}, done)
+
+        def late() -> None:
+            if self._unloading.get(uid) is waited:
+                self._unloaded(None, uid)
+
+        self._loop.call_later(self.spec.drain_timeout if waited[0] else 0.0, late)
+
     def _unloaded(self, router: Router | None, uid: str) -> None:
-        """One router has let go of a version; None stands for all that have not said so in time."""
+        """One router has let go of a version or a replica; None stands for all that have not said so in time."""
         left, done = self._unloading.get(uid, (set(), None))
         if router is None:
             left.clear()
@@ -304,6 +315,9 @@ class Routers:
                 self._listener.router_refused(message["uid"], message["message"])
             case "unloaded":
                 self._unloaded(router, message["uid"])
+            case "left":
+                router.connected.discard(message["replica"])
+                self._unloaded(router, message["replica"])
             case "failed":
                 self._listener.router_failed(message["message"])
             case "hung":
@@ -333,7 +347,9 @@ class Routers:
         if self._stopping:
             self._listener.router_ended()
             return
-        if not router.ever_listening:
+        if (
+            not router.ever_listening and child.wire is not None
+        ):  # it was told what to do, if not by a killed controller
             self._listener.router_failed(f"a router ended before it listened ({how})")
             return
         router.failures = next_failures(router.failures, monotonic() - child.started)

@@ -192,6 +192,9 @@ class Workers:
         self._listener.worker_gone(worker)
         if self._stopping or worker.retired:
             return
+        if not worker.ever_ready and child.wire is None:
+            self._start(worker)  # taken over, and it may have ended only because nobody told it yet what to load
+            return
         if not worker.ever_ready:
             self._listener.worker_failed(worker, f"the process that loaded it ended early ({how})")
             return
