@@ -115,7 +115,7 @@ class Text:
                 raise InvalidInput(
                     "files include each other in a circle", field=file.place(where), expected="no circle", got=circle
                 )
-            if inner in self._files:
+            if inner in self._files or inner in found:
                 raise InvalidInput("included twice", field=file.place(where), expected="each file once", got=name)
             found.append(inner)
         return found

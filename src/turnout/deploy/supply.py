@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from turnout import formats
 from turnout.core.errors import EnvironmentFailed, InvalidInput, LoadFailed, VersionNotFound
 from turnout.deploy.environments.environment import IndexPolicy, Requirements
 from turnout.deploy.home import home
+from turnout.deploy.references import resolved
 from turnout.deploy.repository import stamp, versions_in
 from turnout.deploy.sources.source import Pinned, Source, SourceSettings
 from turnout.deploy.spec import ModelSpec
@@ -73,7 +74,7 @@ class Supply:
         Where nobody can be asked, what it last stood for; `fresh` refuses that.
         """
         try:
-            return self._find(model, fresh=fresh)
+            return self._find(_resolved(model), fresh=fresh)
         except OSError as problem:  # a directory that may not be read, or that goes away while it is
             raise LoadFailed(f"{model.artifact[:200]} cannot be looked into ({problem.strerror})") from None
 
@@ -127,7 +128,7 @@ class Supply:
 
     def prepare(self, model: ModelSpec, found: Found, generation: int, tell: Tell) -> VersionSpec:
         """A version ready to be loaded. Raises LoadFailed and its kinds."""
-        path, digest = found.path, ""
+        model, path, digest = _resolved(model), found.path, ""
         uid = uid_of(model.name, found.version, generation)
         if found.pinned is not None:
             fetched = self._fetch(found.pinned.pinned, tell, self._ahead(model, found.pinned, tell))
@@ -264,6 +265,11 @@ def _nothing() -> None:
 
 def _is_interpreter(path: Path) -> bool:
     return path.name.startswith(("python", "pypy")) and path.is_file() and os.access(path, os.X_OK)
+
+
+def _resolved(model: ModelSpec) -> ModelSpec:
+    """The model with what the environment says for the references in its address, at this moment."""
+    return replace(model, artifact=resolved(model.artifact, "artifact")) if "${" in model.artifact else model
 
 
 def _inside(path: Path, model: ModelSpec) -> Path:

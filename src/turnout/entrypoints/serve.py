@@ -113,7 +113,7 @@ def spec_of(arguments: argparse.Namespace) -> ServeSpec:
 def _said(model: ModelSpec) -> str:
     """A model's name with its format, where one look at a local file tells that. Raises LoadFailed."""
     path = Path(model.artifact)
-    if versions_in(path) is not None or (":" in model.artifact and not path.exists()):
+    if versions_in(path) is not None or (("${" in model.artifact or ":" in model.artifact) and not path.exists()):
         return f"{model.name} from {model.artifact}"
     return f"{model.name} ({detect_format(VersionSpec(model.name, model.artifact, format=model.format))})"
 
