@@ -347,9 +347,8 @@ class Routers:
         if self._stopping:
             self._listener.router_ended()
             return
-        if (
-            not router.ever_listening and child.wire is not None
-        ):  # it was told what to do, if not by a killed controller
+        told = child.wire is not None  # not so where a controller was killed before it came to that
+        if told and not router.ever_listening:
             self._listener.router_failed(f"a router ended before it listened ({how})")
             return
         router.failures = next_failures(router.failures, monotonic() - child.started)
