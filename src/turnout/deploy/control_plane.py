@@ -27,6 +27,7 @@ Question = Mapping[str, Any]
 _APPLIED = "applied"
 _SOURCE = "source"
 _REMEMBERED = 100
+_MOST = 1000
 _FOLLOW_SECONDS = 0.1
 
 
@@ -172,10 +173,8 @@ class ControlPlane:
 
     async def history(self, question: Question) -> Any:
         """The changes, newest first."""
-        limit, before = int(question.get("limit", 20)), question.get("before")
-        found: list[Change] = await self.call(
-            lambda store: store.history(limit, None if before is None else int(before))
-        )
+        limit, before = _whole(question, "limit", 20), _whole(question, "before", None)
+        found: list[Change] = await self.call(lambda store: store.history(min(limit or 1, _MOST), before))
         revisions = [
             {
                 "number": one.revision, "seq": one.seq, "act": one.act, "author": one.author, "reason": one.reason,
@@ -188,7 +187,7 @@ class ControlPlane:
 
     async def events(self, question: Question) -> Any:
         """What has happened after a number."""
-        return await self.happenings.after(int(question.get("after", -1)), float(question.get("wait", 25.0)))
+        return await self.happenings.after(_whole(question, "after", -1) or 0, _whole(question, "wait", 25) or 0)
 
     # -- changes ------------------------------------------------------------------------------------------
 
@@ -312,15 +311,15 @@ class ControlPlane:
 
     def _base(self, question: Question) -> int | None:
         """What the caller has started from; raises Conflict at once where that is not what is in force."""
-        base = question.get("base")
+        base = _whole(question, "base", None)
         if base is None:
             return self.revision or None
-        if int(base) != self.revision:
+        if base != self.revision:
             raise Conflict(
                 f"you started from revision {base}, and revision {self.revision} is in force: `turnout history` says "
                 "who changed what; look at it, and apply again"
             )
-        return int(base)
+        return base
 
     async def _applied(self, revision: int) -> dict[str, Any]:
         found = await self.call(lambda store: store.document(_APPLIED, str(revision)))
@@ -345,6 +344,20 @@ def _document(question: Question) -> Document:
     if not isinstance(said, str | dict):
         raise InvalidInput("missing", field="document", expected="the whole desired state: YAML text or a JSON object")
     return parse_document(said, str(question.get("path", "")))
+
+
+def _whole(question: Question, key: str, default: int | None) -> int | None:
+    """A whole number that somebody says, as such or as text. Raises InvalidInput."""
+    said = question.get(key)
+    if said is None or said == "":
+        return default
+    try:
+        found = int(said) if isinstance(said, str | int) and not isinstance(said, bool) else None
+    except ValueError:
+        found = None
+    if found is None or not -1 <= found < 1 << 62:
+        raise InvalidInput("not a whole number", field=key, expected="0 or more", got=repr(said)[:60])
+    return found
 
 
 def _who(question: Question) -> dict[str, str]:
