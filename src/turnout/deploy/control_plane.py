@@ -10,7 +10,7 @@ from time import localtime, strftime
 from typing import Any
 
 from turnout.core.errors import Conflict, Failure, InvalidInput, ModelNotFound
-from turnout.deploy.changes import changes
+from turnout.deploy.changes import Actual, Changes, changes
 from turnout.deploy.converge import Converge, Staged, Wanted
 from turnout.deploy.document import Document, parse_document
 from turnout.deploy.endpoint_spec import EndpointSpec
@@ -39,6 +39,8 @@ class ControlPlane:
         self.revision = 0
         self.allocations: dict[str, Any] = {}
         self.happenings = Happenings(self.call)
+        #: Says what is known of what runs, and whether a document fits in memory.
+        self.actual: Callable[[Document], Actual] | None = None
         #: Asked before somebody changes what is in force: with what shall be, and who wants it.
         self.before_change: Callable[[Document, str], Awaitable[None]] | None = None
         self._names: dict[int, dict[str, list[str]]] = {}
@@ -212,7 +214,7 @@ class ControlPlane:
 
     async def change(self, document: Document, question: Question) -> None:
         """Carries out a document that nobody else may change meanwhile: `changing` is held."""
-        diff = self._changes(document)
+        diff = self._changes(document, has_to_fit=True)
         base = self._base(question)
         if not diff.changed:
             return
@@ -306,8 +308,12 @@ class ControlPlane:
         self.document, self.revision, self.allocations = document, revision, dict(allocations)
         self._names[revision] = {one.name: [version.name for version in one.versions] for one in document.endpoints}
 
-    def _changes(self, document: Document) -> Any:
-        return changes(self.document, document)
+    def _changes(self, document: Document, *, has_to_fit: bool = False) -> Changes:
+        """What a document would change. Raises InvalidInput where it has to fit in memory and does not."""
+        actual = self.actual(document) if self.actual is not None else None
+        if has_to_fit and actual is not None and actual.fit is not None:
+            actual.fit.check()
+        return changes(self.document, document, actual)
 
     def _base(self, question: Question) -> int | None:
         """What the caller has started from; raises Conflict at once where that is not what is in force."""

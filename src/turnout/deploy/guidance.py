@@ -16,6 +16,7 @@ from turnout.deploy.document import Document
 from turnout.deploy.leadership import Leadership, is_shared
 from turnout.deploy.live import Live, LiveVersion, Trees
 from turnout.deploy.managed import Managed
+from turnout.deploy.memory import Memory
 from turnout.deploy.observations import Observations
 from turnout.deploy.plan import Guide
 from turnout.deploy.rollouts import Rollouts
@@ -53,6 +54,8 @@ class Guidance:
     ) -> None:
         self.observations = Observations()
         self.control_plane = ControlPlane(Converge(versions, supply, watch), document)
+        self.memory = Memory(versions, workers)
+        self.control_plane.actual = self.memory.actual
         self.rollouts = Rollouts(self.control_plane, self.observations, versions, workers)
         #: Whether all endpoints that were asked for at the start are there.
         self.begun = not document.endpoints
@@ -78,6 +81,7 @@ class Guidance:
     def listen(self, spec: ServeSpec) -> None:
         """The server listens, on ports that are known now."""
         self._token = Token(spec.port)
+        self.memory.limit = spec.memory_limit
         plane = self.control_plane
         plane.url = spec.store or default_url(str(spec.port))
         if is_shared(plane.url):
