@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnout.core.errors import InvalidInput
-from turnout.deploy.ledger import MAX_REMEMBERED, Ledger, Need, estimate, judge
+from turnout.deploy.ledger import MAX_REMEMBERED, Ledger, Need, estimate, judge, keep_ledger, read_ledger
 from turnout.deploy.memory_limit import Limit, limit_of, parse_bytes, shown_bytes
 from turnout.monitoring.process import resident_bytes
 
@@ -90,6 +90,16 @@ def test_what_was_measured_is_kept_and_counts() -> None:
     )
     assert again.need("fraud@v9", ["sha256:9"]).nbytes is None
     assert Ledger.from_json({"a": "x", "b": True, "c": -1, "d": 5}).measured == {"d": 5}
+
+
+def test_it_is_kept_for_servers_to_come(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "memory.json"
+    assert read_ledger(path).measured == {}
+    keep_ledger(Ledger({"sha256:1": 5}), path)
+    assert read_ledger(path).measured == {"sha256:1": 5}
+    for odd in ("", "[]", "{"):
+        path.write_text(odd)
+        assert read_ledger(path).measured == {}, "what cannot be read is nothing, and no failure"
 
 
 def test_it_remembers_a_bounded_number() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from turnout.core.errors import InvalidInput
 from turnout.deploy.memory_limit import Limit, shown_bytes
+from turnout.deploy.trees import write_durably
 
 _MIB = 1 << 20
 #: What a worker takes before it has a model: the interpreter with numpy, and with the library of the format.
@@ -166,3 +169,18 @@ def _amount(need: Need) -> str:
     how = "measured" if need.measured else "an estimate"
     times = f", {need.replicas} replicas" if need.replicas > 1 else ""
     return f"{shown_bytes(need.nbytes)} ({how}{times})"
+
+
+def read_ledger(path: Path) -> Ledger:
+    """The ledger that is kept in a file; an empty one where there is none that can be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return Ledger()
+    return Ledger.from_json(found) if isinstance(found, dict) else Ledger()
+
+
+def keep_ledger(ledger: Ledger, path: Path) -> None:
+    """Writes it down, so that there is the old one or the new one. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, ledger.to_json())

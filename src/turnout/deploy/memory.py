@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from turnout.deploy.changes import Actual
 from turnout.deploy.document import Document
-from turnout.deploy.ledger import Ledger, Need, judge
+from turnout.deploy.home import home
+from turnout.deploy.ledger import Need, judge, keep_ledger, read_ledger
 from turnout.deploy.managed import Version
 from turnout.deploy.memory_limit import limit_of
 from turnout.deploy.plan import Phase
@@ -25,8 +27,10 @@ _MOST_FILES = 10_000
 class Memory:
     """Of one server. `ledger` says what versions took when they ran."""
 
-    def __init__(self, versions: Versions, workers: Workers) -> None:
-        self.ledger = Ledger()
+    def __init__(self, versions: Versions, workers: Workers, kept: Path | None = None) -> None:
+        self._kept = kept or home() / "memory.json"
+        self.ledger = read_ledger(self._kept)
+        self._news = False
         self.limit = 0
         self._versions = versions
         self._workers = workers
@@ -44,6 +48,7 @@ class Memory:
         rest = resident_bytes(os.getpid())
         if self._versions.routers is not None:
             rest += sum(resident_bytes(one.child.pid) for one in self._versions.routers.all if one.child)
+        self._keep()
         # What is replaced stays loaded for an instant return, so nothing is counted as given back.
         return Actual(signatures, judge(now, goal, limit_of(self.limit), kept=now, rest=rest))
 
@@ -54,10 +59,19 @@ class Memory:
     def _taken(self, name: str, version: Version) -> Need:
         workers = self._workers.of(version.uid)
         taken = sum(worker.memory for worker in workers)
-        self.ledger.record(
-            (version.digest, version.spec.pinned if version.spec else ""), max((w.memory for w in workers), default=0)
-        )
+        managed = self._versions.models.get(version.model)
+        uri = managed.spec_of(version.found).artifact if managed is not None else ""
+        pinned = version.spec.pinned if version.spec else ""
+        most = max((worker.memory for worker in workers if worker.ready), default=0)
+        self._news = self.ledger.record((version.digest, pinned, uri), most) or self._news
         return Need(name, taken, max(1, len(workers)), measured=True)
+
+    def _keep(self) -> None:
+        """Writes down what was measured, for plans of servers to come."""
+        if self._news:
+            with suppress(OSError):  # a full disk makes the next plan an estimate, no more
+                keep_ledger(self.ledger, self._kept)
+                self._news = False
 
     def _goal(self, wanted: Document, loaded: dict[str, Version]) -> Iterator[Need]:
         specs = {model.name: (model.name, "", model) for model in wanted.models}
