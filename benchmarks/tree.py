@@ -22,13 +22,17 @@ from turnout.core.messages import Context, InferRequest, InferResponse, Journey
 from turnout.core.servable import Servable
 from turnout.core.signature import Signature, TensorSpec
 from turnout.entrypoints.call import Call
+from turnout.graph.allocation import allocate
 from turnout.graph.cache import Cache, CachePolicy
 from turnout.graph.circuit_breaker import CircuitBreaker
 from turnout.graph.constant import Constant
+from turnout.graph.endpoint import Endpoint
+from turnout.graph.evidence import Evidence
 from turnout.graph.fallback import Fallback
 from turnout.graph.limits import Limit, Limits, LimitsPolicy
 from turnout.graph.outputs import OutputCheck, OutputRange, OutputsPolicy
 from turnout.graph.retry import Retry
+from turnout.graph.split import Split
 from turnout.runtime.reply import Reply
 
 SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("score", "FP32", (-1,)),))
@@ -63,7 +67,16 @@ def nodes(child: Servable) -> Mapping[str, Servable]:
     default = Constant({"score": 0.0}, SIGNATURE)
     rate = LimitsPolicy(concurrency=1000, rate=1e9, per_caller=Limit(rate=1e9))
     arm = CircuitBreaker(Retry(OutputCheck(child, finite, SIGNATURE)))
+    shares = allocate({"v1": 90.0, "v2": 10.0})
+    evidence = {name: Evidence() for name in ("v1", "v2")}
+    split = Split("e", dict.fromkeys(evidence, child), shares, evidence)
+    arms = {name: CircuitBreaker(child) for name in evidence}
+    usual = Fallback({"primary": Split("e", arms, shares, evidence), "default": default})
+    versions = dict.fromkeys(evidence, "")
     return {
+        "Endpoint": Endpoint("e", child, versions=versions, revision=1),
+        "Split, by chance": split,
+        "Endpoint, Fallback, Split, CircuitBreaker": Endpoint("e", usual, versions=versions, revision=1),
         "OutputCheck, finite": OutputCheck(child, finite, SIGNATURE),
         "OutputCheck, finite and a range": OutputCheck(child, ranged, SIGNATURE),
         "Retry": Retry(child),
