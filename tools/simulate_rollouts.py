@@ -178,7 +178,7 @@ def alike(
 ) -> dict[str, int]:
     """How rollouts of two versions end that do not differ: 20 requests a second, short steps, all guards on."""
     ends: dict[str, int] = {}
-    policy = RolloutPolicy(to="v8", min_seconds=20.0, interval=5.0, min_samples=50, max_seconds=seconds, judge=judge)
+    policy = RolloutPolicy(to="v8", min_seconds=20.0, interval=5.0, min_samples=10, max_seconds=seconds, judge=judge)
     for seed in seeds:
         made = {name: Version(0.01, 0.005, 0.01, values=values) for name in ("v7", "v8")}
         run = Run(policy, World(made, 20.0, seed), look)

@@ -27,7 +27,7 @@ ALPHA = 0.05
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, 1000, 250))
+@pytest.mark.parametrize("first", range(0, 1000, 125))
 @pytest.mark.parametrize(
     ("judge", "values"),
     [(JudgePolicy(metric="revenue"), revenue), (JudgePolicy(metric="clicks", kind="rate"), clicks(0.05))],
@@ -36,8 +36,8 @@ ALPHA = 0.05
 def test_versions_that_are_alike_are_neither_sent_back_nor_promoted(
     judge: JudgePolicy, values: Draw, first: int
 ) -> None:
-    ends = alike(range(first, first + 250), judge, values)
-    assert ends.pop("inconclusive") >= (1.0 - ALPHA) * 250
+    ends = alike(range(first, first + 125), judge, values)
+    assert ends.pop("inconclusive") >= (1.0 - ALPHA) * 125
     assert ends.get("paused", 0) <= 5
 
 
