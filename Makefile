@@ -77,6 +77,7 @@ lint: install ## style, types and architecture
 fix: install ## mends what a tool can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python tools/write_schema.py
 
 docs: install ## checks the documentation: links, and that every name has its entry
 	$(BIN)/pytest tests/docs

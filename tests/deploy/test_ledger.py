@@ -62,26 +62,10 @@ def test_it_says_its_sum_in_words_and_refuses_what_does_not_fit() -> None:
 
 def test_what_was_measured_is_kept_and_counts() -> None:
     ledger = Ledger()
-    status = {
-        "models": [
-            {
-                "name": "fraud",
-                "versions": [
-                    {
-                        "version": "v7", "digest": "sha256:7", "pinned": "s3://m/7#etag",
-                        "workers": [
-                            {"name": "w1", "state": "READY", "memory_bytes": 90 * MIB},
-                            {"name": "w2", "state": "READY", "memory_bytes": 100 * MIB},
-                            {"name": "w3", "state": "STARTING", "memory_bytes": 900 * MIB},
-                        ],
-                    },
-                    {"version": "v8", "digest": "", "pinned": "", "workers": []},
-                ],
-            }
-        ]
-    }  # fmt: skip
-    assert ledger.observe(status)
-    assert not ledger.observe(status), "nothing new"
+    assert ledger.record(["sha256:7", "", "s3://m/7#etag"], 90 * MIB)
+    assert ledger.record(["sha256:7", "s3://m/7#etag"], 100 * MIB)
+    assert not ledger.record(["sha256:7"], 80 * MIB), "the most that was ever seen counts"
+    assert not ledger.record(["sha256:8"], 0), "a worker that is not there says nothing"
     again = Ledger.from_json(ledger.to_json())
     assert again.need("fraud@v7", ["sha256:7"], replicas=3) == Need("fraud@v7", 300 * MIB, 3, measured=True)
     assert again.need("fraud@v7", ["", "s3://m/7#etag"]).measured

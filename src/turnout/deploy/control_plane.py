@@ -349,7 +349,9 @@ def _document(question: Question) -> Document:
     said = question.get("document")
     if not isinstance(said, str | dict):
         raise InvalidInput("missing", field="document", expected="the whole desired state: YAML text or a JSON object")
-    return parse_document(said, str(question.get("path", "")))
+    document = parse_document(said, str(question.get("path", "")))
+    document.check_environment()
+    return document
 
 
 def _whole(question: Question, key: str, default: int | None) -> int | None:

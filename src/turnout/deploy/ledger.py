@@ -88,16 +88,6 @@ class Ledger:
             del self.measured[next(iter(self.measured))]
         return news
 
-    def observe(self, status: Mapping[str, Any]) -> bool:
-        """Takes what `turnout status` says of ready workers; whether that is news, to be kept."""
-        news = False
-        for model in status.get("models", []):
-            for version in model["versions"]:
-                sizes = [worker["memory_bytes"] for worker in version["workers"] if worker["state"] == "READY"]
-                keys = (version["digest"], version["pinned"])
-                news = self.record(keys, max(sizes, default=0)) or news
-        return news
-
     def need(
         self, name: str, keys: Iterable[str], *, replicas: int = 1, artifact_bytes: int | None = None,
         format: str = "", inline: bool = False,

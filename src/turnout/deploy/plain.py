@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from turnout.deploy.model_entry import plain_number
+from turnout.deploy.typed import struct_fields
 from turnout.graph.outputs import OutputsPolicy
 
 
@@ -26,7 +27,7 @@ def plain(value: Any) -> Any:
 
 def _struct(value: msgspec.Struct) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for field in msgspec.structs.fields(value):
+    for field in struct_fields(type(value)):
         default = field.default
         if field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -26,10 +27,13 @@ _WORDS = {
 
 def typed(kind: type[T], said: object, path: str) -> T:
     """A value of that type. Raises InvalidInput for all that is wrong, with the paths in the document."""
-    problems = Problems()
-    _look(kind, said, path, problems)
-    problems.check()
-    return _converted(kind, said, path)
+    try:
+        return _converted(kind, said, path)
+    except InvalidInput:
+        problems = Problems()
+        _look(kind, said, path, problems)
+        problems.check()
+        raise
 
 
 def under(problem: InvalidInput, path: str) -> InvalidInput:
@@ -88,9 +92,10 @@ def shown(value: Any, length: int = 60) -> str:
     return text if len(text) <= length else text[: length - 4] + " ..."
 
 
-def keys_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The keys of a struct, as they are written."""
-    return tuple(field.encode_name for field in msgspec.structs.fields(kind))
+@cache
+def struct_fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """The fields of a struct. Kept: to find their types takes long."""
+    return msgspec.structs.fields(kind)
 
 
 def _unknown_key(key: Any, value: Any, keys: Sequence[str], path: str) -> InvalidInput:
@@ -101,7 +106,7 @@ def _look(kind: Any, said: object, path: str, problems: Problems) -> None:
     """Finds what is wrong with the parts, so that one is not hidden by another."""
     struct, before = _struct(kind), problems.count
     if struct is not None and isinstance(said, Mapping):
-        fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+        fields = {field.encode_name: field for field in struct_fields(struct)}
         for key, value in said.items():
             if key not in fields:
                 problems.add(_unknown_key(key, value, tuple(fields), path))
