@@ -50,7 +50,9 @@ def test_each_row_is_answered_as_if_it_were_alone(values: list[float], first: fl
     policy = CascadePolicy(steps=("a", "b", "c"), output="p", threshold=(first, second))
     memory = CascadeMemory()
     parts = {name: Classifier(i, surer[i]) for i, name in enumerate(policy.steps)}
-    response = asyncio.run(Cascade("c", policy, parts, memory).infer(asked(values)))
+    response = asyncio.run(
+        Cascade("c", policy, parts, dict.fromkeys(policy.steps, SIGNATURE), memory).infer(asked(values))
+    )
     for row, value in enumerate(values):
         p = [float(np.clip(value + more, 0.5, 1.0)) for more in surer]
         who = 0 if p[0] >= first else 1 if p[1] >= second else 2
@@ -63,7 +65,7 @@ def test_each_row_is_answered_as_if_it_were_alone(values: list[float], first: fl
 def test_where_nobody_is_unsure_nobody_else_is_asked() -> None:
     parts = {"a": Classifier(0, 0.5), "b": Classifier(1, 0.5)}
     policy = CascadePolicy(steps=("a", "b"), output="p", threshold=0.8)
-    response = asyncio.run(Cascade("c", policy, parts).infer(asked([0.5, 0.5])))
+    response = asyncio.run(Cascade("c", policy, parts, dict.fromkeys(policy.steps, SIGNATURE)).infer(asked([0.5, 0.5])))
     assert (parts["a"].rows, parts["b"].rows, response.predict_seconds) == ([2], [], 0.5)
 
 
@@ -72,12 +74,16 @@ def test_where_the_dear_one_cannot_answer_what_is_known_stands() -> None:
     for problem, why in ((DeadlineExceeded("late"), "partial"), (ModelFailed("it raised"), "error")):
         journey, memory = Journey(), CascadeMemory()
         parts = {"a": Classifier(0, 0.0), "b": Classifier(1, 0.0, problem)}
-        response = asyncio.run(Cascade("c", policy, parts, memory).infer(asked([0.9, 0.6], journey)))
+        response = asyncio.run(
+            Cascade("c", policy, parts, dict.fromkeys(policy.steps, SIGNATURE), memory).infer(
+                asked([0.9, 0.6], journey)
+            )
+        )
         assert list(response.outputs["who"]) == [0, 0]
         assert (journey.degraded, memory.unsure) == (why, 1)
     parts = {"a": Classifier(0, 0.0), "b": Classifier(1, 0.0, InvalidInput("odd"))}
     with pytest.raises(InvalidInput):
-        asyncio.run(Cascade("c", policy, parts).infer(asked([0.6])))
+        asyncio.run(Cascade("c", policy, parts, dict.fromkeys(policy.steps, SIGNATURE)).infer(asked([0.6])))
 
 
 @pytest.mark.parametrize(
@@ -98,12 +104,12 @@ def test_how_sure_a_row_is(values: Any, measure: Any, wanted: list[float]) -> No
 def test_steps_that_are_not_alike_are_refused() -> None:
     policy = CascadePolicy(steps=("a", "b"), output="p")
     assert prove(policy, {"a": SIGNATURE, "b": SIGNATURE}).outputs == SIGNATURE.outputs
-    other = Signature(SIGNATURE.inputs, (TensorSpec("p", "FP32", (-1, 2)), TensorSpec("who", "INT64", (-1,))))
+    other = Signature(SIGNATURE.inputs, (TensorSpec("p", "FP64", (-1, 3)), TensorSpec("who", "INT64", (-1,))))
     with pytest.raises(InvalidInput, match=r"steps\[1\]: it differs in its output 'p'"):
         prove(policy, {"a": SIGNATURE, "b": other})
     with pytest.raises(InvalidInput, match=r"steps\[1\]: no such version"):
         prove(policy, {"a": SIGNATURE})
-    with pytest.raises(InvalidInput, match="output: no such output; expected p, who"):
+    with pytest.raises(InvalidInput, match="output: no such output; expected p, who, which a has"):
         prove(CascadePolicy(steps=("a", "b"), output="q"), {"a": SIGNATURE, "b": SIGNATURE})
     with pytest.raises(InvalidInput, match="at least two"):
         CascadePolicy(steps=("a",), output="p")

@@ -1,11 +1,8 @@
-"""Graphs of steps against a plain evaluation of the same graph, their proof, and what happens when members fail."""
+"""Graphs of steps against a plain evaluation of the same graph, and what they do side by side."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
-from functools import wraps
 from typing import Any
 
 import msgspec
@@ -14,279 +11,306 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnout.core.errors import DeadlineExceeded, InvalidInput, ModelFailed, QueueFull
-from turnout.core.messages import Context, InferRequest, InferResponse, Journey
+from tests.graph.callers import Said
+from tests.graph.parts import ONE, Part, asked, ensemble, hangs, times, two, until
+from tests.graph.steps import driven, run
+from turnout.core.errors import Failure, InvalidInput, InvalidOutput, ModelFailed
+from turnout.core.messages import InferResponse, Journey
 from turnout.core.signature import Signature, TensorSpec
-from turnout.core.tensors import Tensors
+from turnout.core.tensors import Tensors, bytes_array
 from turnout.graph.ensemble import Ensemble, EnsemblePolicy
-from turnout.graph.ensemble_proof import prove
 
-NUMBERS = TensorSpec("x", "FP64", (-1,))
-ONE = Signature((NUMBERS,), (TensorSpec("y", "FP64", (-1,)),))
-
-
-def in_a_loop(test: Callable[..., Any]) -> Callable[..., None]:
-    @wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
-
-
-class Part:
-    """Answers with a function of its inputs; may be slow, may fail, remembers what it was given."""
-
-    def __init__(self, act: Callable[[Tensors], Tensors], seconds: float = 0.0, fails: Exception | None = None) -> None:
-        self.act, self.seconds, self.fails = act, seconds, fails
-        self.given: list[Tensors] = []
-        self.cancelled = 0
-
-    async def infer(self, request: InferRequest) -> InferResponse:
-        self.given.append(request.inputs)
-        if self.seconds:
-            try:
-                await asyncio.sleep(self.seconds)
-            except asyncio.CancelledError:
-                self.cancelled += 1
-                raise
-        if self.fails is not None:
-            raise self.fails
-        return InferResponse(self.act(request.inputs), request.model, "1")
-
-
-def times(factor: float) -> Part:
-    return Part(lambda inputs: {"y": inputs["x"] * factor})
-
-
-def policy(said: Mapping[str, Any]) -> EnsemblePolicy:
-    return msgspec.convert(said, EnsemblePolicy)
-
-
-def ensemble(said: Mapping[str, Any], parts: Mapping[str, Part]) -> Ensemble:
-    made = policy(said)
-    prove(made, dict.fromkeys(parts, ONE))
-    return Ensemble("both", made, parts, dict.fromkeys(parts, ("x",)))
-
-
-def asked(values: Any, deadline: float = float("inf"), journey: Journey | None = None) -> InferRequest:
-    x = np.asarray(values, float)
-    return InferRequest("m", {"x": x}, len(x), Context(deadline=deadline, journey=journey))
-
-
-@in_a_loop
-async def test_a_chain_passes_arrays_by_reference() -> None:
-    last = Part(lambda inputs: {"y": inputs["x"]})
-    made = {"y": np.array([7.0])}
-    first = Part(lambda inputs: made)
-    said = {"steps": {"a": {"use": "f"}, "b": {"use": "g", "inputs": {"x": "a.y"}}}, "outputs": {"out": "b.y"}}
-    tree = ensemble(said, {"f": first, "g": last})
-    response = await tree.infer(asked([1.0]))
-    assert response.outputs["out"] is made["y"]
-    assert last.given[0]["x"] is made["y"]
-    assert response.parameters["steps"] == "a=f@1, b=g@1"
+WAYS = ("mean", "weighted_mean", "median", "min", "max", "vote", "stack", "first")
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, float]]:
-    """Steps that each multiply an input or an earlier step's output, joined in the end."""
+def graphs(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, float], set[str]]:
+    """Steps that each multiply an input or an earlier step's output, joined in the end; some are soft and fail."""
     factors = {f"p{i}": draw(st.sampled_from((-1.0, 0.5, 2.0, 3.0))) for i in range(draw(st.integers(1, 6)))}
+    fails = {use for use in factors if draw(st.integers(0, 3)) == 0}
     steps: dict[str, Any] = {}
     for number, use in enumerate(factors):
         places = ["x", *[f"s{i}.y" for i in range(number)]]
-        steps[f"s{number}"] = {"use": use, "inputs": {"x": draw(st.sampled_from(places))}}
-    way = draw(st.sampled_from(("mean", "median", "min", "max", "stack", "weighted_mean")))
-    of = [f"{name}.y" for name in steps]
-    outputs = {"out": {"combine": way, "of": of, "weights": [float(i + 1) for i in range(len(of))]}}
-    return {"steps": steps, "outputs": outputs}, factors
+        steps[f"s{number}"] = {"use": use, "inputs": {"x": draw(st.sampled_from(places))}, "soft": use in fails}
+    way = draw(st.sampled_from(WAYS))
+    said: dict[str, Any] = {"combine": way, "of": draw(st.permutations([f"{name}.y" for name in steps]))}
+    if way in {"weighted_mean", "vote"}:
+        said["weights"] = [draw(st.sampled_from((0.5, 1.0, 3.0))) for _ in said["of"]]
+    return {"steps": steps, "outputs": {"out": said}}, factors, fails
 
 
-@settings(max_examples=60)
+def plainly(said: dict[str, Any], factors: dict[str, float], fails: set[str], x: np.ndarray[Any, Any]) -> Any:
+    """The same, step by step and row by row; None where there is no answer."""
+    known: dict[str, Any] = {"x": x}
+    for name, step in said["steps"].items():
+        source = known[step["inputs"]["x"]]
+        known[f"{name}.y"] = None if source is None or step["use"] in fails else source * factors[step["use"]]
+    out = said["outputs"]["out"]
+    weights = out.get("weights", [1.0] * len(out["of"]))
+    members = [(known[place], weight) for place, weight in zip(out["of"], weights, strict=True)]
+    there = [(values, weight) for values, weight in members if values is not None]
+    if not there or (out["combine"] == "stack" and len(there) < len(members)):
+        return None
+    rows = []
+    for row in range(len(x)):
+        values = [float(one[row]) for one, _ in there]
+        shares = [weight for _, weight in there]
+        votes = {value: sum(w for v, w in zip(values, shares, strict=True) if v == value) for value in values}
+        rows.append(
+            {
+                "mean": lambda v=values: sum(v) / len(v),
+                "weighted_mean": lambda v=values, s=shares: sum(a * b for a, b in zip(v, s, strict=True)) / sum(s),
+                "median": lambda v=values: float(np.median(v)),
+                "min": lambda v=values: min(v),
+                "max": lambda v=values: max(v),
+                "stack": lambda v=values: v,
+                "first": lambda v=values: v[0],
+                "vote": lambda c=votes: max(c, key=c.__getitem__),
+            }[out["combine"]]()
+        )
+    return rows
+
+
+@settings(max_examples=150)
 @given(graphs(), st.lists(st.floats(-100, 100), min_size=1, max_size=5))
 def test_any_graph_gives_what_its_plain_evaluation_gives(
-    graph: tuple[dict[str, Any], dict[str, float]], values: list[float]
+    graph: tuple[dict[str, Any], dict[str, float], set[str]], values: list[float]
 ) -> None:
-    said, factors = graph
-    made = policy(said)
-    signature = prove(made, dict.fromkeys(factors, ONE))
-    tree = Ensemble("g", made, {use: times(factor) for use, factor in factors.items()}, dict.fromkeys(factors, ("x",)))
-    got = asyncio.run(tree.infer(asked(values))).outputs["out"]
-    known = {"x": np.asarray(values, float)}
-    for name, step in said["steps"].items():
-        known[f"{name}.y"] = known[step["inputs"]["x"]] * factors[step["use"]]
-    out = said["outputs"]["out"]
-    members = np.stack([known[place] for place in out["of"]])
-    wanted = {
-        "mean": lambda: members.mean(axis=0),
-        "median": lambda: np.median(members, axis=0),
-        "min": lambda: members.min(axis=0),
-        "max": lambda: members.max(axis=0),
-        "stack": lambda: members.T,
-        "weighted_mean": lambda: np.average(members, axis=0, weights=out["weights"]),
-    }[out["combine"]]()
+    said, factors, fails = graph
+    parts = {use: times(factor, fails=ModelFailed("it") if use in fails else None) for use, factor in factors.items()}
+    tree = ensemble(said, parts)
+    wanted = plainly(said, factors, fails, np.asarray(values))
+    journey = Journey()
+    if wanted is None:
+        with pytest.raises(ModelFailed, match=r"^step 's\d': it$"):
+            asyncio.run(driven_once(tree, values, journey))
+        return
+    got = asyncio.run(driven_once(tree, values, journey)).outputs["out"]
     np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-9)
-    signature.check_outputs({"out": got}, len(values))
+    tree.signature.check_outputs({"out": got}, len(values))
+    assert (journey.degraded == "partial") or not fails or said["outputs"]["out"]["combine"] == "first"
 
 
-@in_a_loop
-async def test_rows_go_their_own_ways_and_come_back_in_order() -> None:
-    small, large = times(1.0), times(100.0)
+async def driven_once(tree: Ensemble, values: Any, journey: Journey) -> InferResponse:
+    return await driven(tree, asked(values, journey=journey))
+
+
+def test_a_chain_passes_arrays_by_reference_and_makes_no_task() -> None:
+    made = {"y": np.array([7.0])}
+    first, last = Part(lambda inputs: made), Part(lambda inputs: {"y": inputs["x"]})
+    said = {"steps": {"a": {"use": "f"}, "b": {"use": "g", "inputs": {"x": "a.y"}}}, "outputs": {"out": "b.y"}}
+    tree = ensemble(said, {"f": first, "g": last})
+    coroutine = tree.infer(asked([1.0]))
+    with pytest.raises(StopIteration) as ended:  # there is no event loop at all
+        coroutine.send(None)
+    response = ended.value.value
+    assert response.outputs["out"] is made["y"]
+    assert last.given[0].inputs["x"] is made["y"]
+    assert response.parameters == {"steps": "a=f@1, b=g@1"}
+    assert (response.queue_seconds, response.predict_seconds) == (0.5, 1.0)
+
+
+def test_a_step_begins_when_its_own_inputs_are_there() -> None:
+    """Of two chains side by side the quick one does not wait for the slow one."""
+
+    async def main() -> None:
+        slow, quick, behind = times(1.0), times(2.0), times(3.0)
+        slow.gate = asyncio.Event()
+        said = {
+            "steps": {"a": {"use": "f"}, "b": {"use": "g"}, "c": {"use": "h", "inputs": {"x": "b.y"}}},
+            "outputs": {"y": {"combine": "max", "of": ["a.y", "c.y"]}},
+        }
+        answer = asyncio.ensure_future(driven(ensemble(said, {"f": slow, "g": quick, "h": behind}), asked([1.0])))
+        await until(lambda: behind.given)
+        slow.gate.set()
+        assert (await answer).outputs["y"] == [6.0]
+
+    run(main)
+
+
+def test_what_nobody_asks_for_is_not_run() -> None:
+    said = {"steps": {"a": {"use": "f"}, "b": {"use": "g"}}, "outputs": {"y": "a.y", "z": "b.y"}}
+    parts = {"f": times(2.0), "g": times(3.0)}
+
+    async def main() -> None:
+        tree = ensemble(said, parts)
+        response = await driven(tree, asked([1.0], outputs=("z",)))
+        assert (list(response.outputs), len(parts["f"].given), len(parts["g"].given)) == (["z"], 0, 1)
+        with pytest.raises(InvalidInput, match="there is no such output"):
+            await driven(tree, asked([1.0], outputs=("w",)))
+
+    run(main)
+
+
+def test_what_no_output_needs_any_more_is_ended() -> None:
+    """`first` is settled with its first member, whoever still runs."""
+    said = {
+        "steps": {"a": {"use": "f"}, "b": {"use": "g", "soft": True}},
+        "outputs": {"y": {"combine": "first", "of": ["a.y", "b.y"]}},
+    }
+
+    async def main() -> None:
+        parts = {"f": times(2.0, 0.01), "g": hangs()}
+        journey = Journey()
+        response = await driven(ensemble(said, parts), asked([1.0], journey=journey))
+        assert (response.outputs["y"], journey.degraded) == ([2.0], "")
+        await until(lambda: parts["g"].cancelled)
+
+    run(main)
+
+
+def test_rows_go_their_own_ways_side_by_side_and_come_back_in_order() -> None:
     switch = [{"when": {"tensor": "x", "above": 10}, "use": "large"}, {"use": "small"}]
-    tree = ensemble(
-        {"steps": {"pick": {"switch": switch}}, "outputs": {"y": "pick.y"}}, {"small": small, "large": large}
-    )
-    response = await tree.infer(asked([1, 20, 3, 40, 5]))
-    np.testing.assert_array_equal(response.outputs["y"], [1, 2000, 3, 4000, 5])
-    assert [len(one["x"]) for one in (*small.given, *large.given)] == [3, 2]
-    await tree.infer(asked([1, 2]))
-    assert len(large.given) == 1, "a way that no row goes is not asked"
+    said = {"steps": {"pick": {"switch": switch}}, "outputs": {"y": "pick.y"}}
 
+    async def main() -> None:
+        small, large = times(1.0), times(100.0)
+        tree = ensemble(said, {"small": small, "large": large})
+        small.gate = large.gate = asyncio.Event()
+        answer = asyncio.ensure_future(driven(tree, asked([1, 20, 3, 40, 5])))
+        await until(lambda: small.given and large.given)
+        small.gate.set()
+        np.testing.assert_array_equal((await answer).outputs["y"], [1, 2000, 3, 4000, 5])
+        assert [one.rows for one in (*small.given, *large.given)] == [3, 2]
+        await driven(tree, asked([1, 2]))
+        assert len(large.given) == 1, "a way that no row goes is not asked"
+        small.gate, large.fails = None, ModelFailed("it raised")
+        with pytest.raises(ModelFailed, match=r"^step 'pick': it raised$"):
+            await driven(tree, asked([1, 20]))
 
-_JOINED = {
-    "steps": {"a": {"use": "f"}, "b": {"use": "g", "soft": True}},
-    "outputs": {"y": {"combine": "mean", "of": ["a.y", "b.y"]}},
-}
-
-
-@in_a_loop
-async def test_members_run_side_by_side_and_a_soft_one_may_fail() -> None:
-    there: list[str] = []
-
-    def together(name: str, factor: float) -> Part:
-        def act(inputs: Tensors) -> Tensors:
-            there.append(f"{name} ends after {len(parts['f'].given)} and {len(parts['g'].given)} began")
-            return {"y": inputs["x"] * factor}
-
-        return Part(act, 0.02)
-
-    parts = {"f": together("f", 1.0), "g": together("g", 3.0)}
-    tree = ensemble(_JOINED, parts)
-    response = await tree.infer(asked([2.0]))
-    assert response.outputs["y"] == [4.0]
-    assert all(one.endswith("after 1 and 1 began") for one in there), there
-    parts["g"].fails = ModelFailed("it raised")
-    journey = Journey()
-    response = await tree.infer(asked([2.0], journey=journey))
-    assert response.outputs["y"] == [2.0], "weights are renormalised"
-    assert (journey.degraded, response.parameters["missing"]) == ("partial", "b")
-    parts["f"].fails = QueueFull("full")
-    with pytest.raises(QueueFull, match=r"step 'a': full"):
-        await tree.infer(asked([2.0]))
-
-
-@in_a_loop
-async def test_a_callers_mistake_stays_one_even_in_a_soft_step() -> None:
-    parts = {"f": times(1.0), "g": Part(lambda i: i, fails=InvalidInput("odd", field="x"))}
-    with pytest.raises(InvalidInput, match=r"step 'b': odd"):
-        await ensemble(_JOINED, parts).infer(asked([1.0]))
-
-
-@in_a_loop
-async def test_a_hard_failure_ends_the_others() -> None:
-    said = {**_JOINED, "steps": {"a": {"use": "f"}, "b": {"use": "g"}}}
-    slow = Part(lambda i: i, 30.0)
-    tree = ensemble(said, {"f": Part(lambda i: i, 0.01, ModelFailed("it raised")), "g": slow})
-    with pytest.raises(ModelFailed, match=r"step 'a'"):
-        await tree.infer(asked([1.0]))
-    await asyncio.sleep(0)
-    assert slow.cancelled == 1
-    assert len(asyncio.all_tasks()) == 1
-
-
-@in_a_loop
-async def test_partial_answers_come_by_the_deadline() -> None:
-    said = {**_JOINED, "partial": True}
-    tree = ensemble(said, {"f": Part(lambda i: {"y": i["x"]}, 0.01), "g": Part(lambda i: i, 30.0)})
-    journey = Journey()
-    begun = time.monotonic()
-    response = await tree.infer(asked([2.0], begun + 0.2, journey))
-    assert time.monotonic() - begun < 0.2
-    assert (response.outputs["y"], journey.degraded) == ([2.0], "partial")
-    both = ensemble(said, {"f": Part(lambda i: i, 30.0), "g": Part(lambda i: i, 30.0)})
-    with pytest.raises(DeadlineExceeded):
-        await both.infer(asked([2.0], time.monotonic() + 0.05))
-
-
-@in_a_loop
-async def test_a_cancelled_caller_leaves_nothing_behind() -> None:
-    parts = {"f": Part(lambda i: i, 30.0), "g": Part(lambda i: i, 30.0)}
-    task = asyncio.ensure_future(ensemble(_JOINED, parts).infer(asked([1.0])))
-    await asyncio.sleep(0.02)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await asyncio.sleep(0)
-    assert [part.cancelled for part in parts.values()] == [1, 1]
-    assert len(asyncio.all_tasks()) == 1
-
-
-@in_a_loop
-async def test_a_step_is_tried_again_where_that_may_help() -> None:
-    def heal(inputs: Tensors) -> Tensors:
-        return {"y": inputs["x"] * 2}
-
-    class Once(Part):
-        async def infer(self, request: InferRequest) -> InferResponse:
-            self.fails = None if self.given else QueueFull("full")
-            return await super().infer(request)
-
-    tree = ensemble({"steps": {"a": {"use": "f", "retries": 1}}, "outputs": {"y": "a.y"}}, {"f": Once(heal)})
-    assert (await tree.infer(asked([1.0]))).outputs["y"] == [2.0]
-
-
-def refused(said: Mapping[str, Any], **signatures: Signature) -> str:
-    with pytest.raises(InvalidInput) as found:
-        prove(policy(said), signatures or {"f": ONE, "g": ONE})
-    return str(found.value)
-
-
-TEXT = Signature((TensorSpec("x", "BYTES", (-1,)),), (TensorSpec("y", "BYTES", (-1,)),))
-WIDE = Signature((TensorSpec("x", "FP64", (-1, 3)),), (TensorSpec("y", "FP64", (-1, 3)),))
+    run(main)
 
 
 @pytest.mark.parametrize(
-    ("said", "signatures", "words"),
+    ("condition", "values", "fits"),
     [
-        ({"steps": {"a": {"use": "h"}}, "outputs": {"y": "a.y"}}, {}, "steps.a.use: there is no such version or model"),
-        (
-            {"steps": {"a": {"use": "f", "inputs": {"x": "b.y"}}, "b": {"use": "g", "inputs": {"x": "a.y"}}},
-             "outputs": {"y": "a.y"}},
-            {}, "a circle: a -> b -> a",
-        ),
-        ({"steps": {"a": {"use": "f"}}, "outputs": {"y": "a.z"}}, {}, "outputs.y: there is no such tensor; expected a"),
-        ({"steps": {"a": {"use": "f"}}, "outputs": {"y": "q.z"}}, {}, "outputs.y: there is no such tensor"),
-        (
-            {"steps": {"a": {"use": "f"}, "b": {"use": "g", "inputs": {"x": "a.y"}}}, "outputs": {"y": "b.y"}},
-            {"f": ONE, "g": TEXT}, "steps.b.inputs.x: the tensors do not fit together; expected BYTES[n]; got FP64[n]",
-        ),
-        (
-            {"steps": {"a": {"use": "f"}, "b": {"use": "g", "inputs": {"x": "a.y"}}}, "outputs": {"y": "b.y"}},
-            {"f": ONE, "g": WIDE}, "expected FP64[n, 3]; got FP64[n]",
-        ),
-        ({"steps": {"a": {"use": "f"}, "b": {"use": "g"}}, "outputs": {"y": "a.y"}}, {}, "steps.b: nothing needs this"),
-        ({"steps": {"a": {"use": "f", "inputs": {"z": "x"}}}, "outputs": {"y": "a.y"}}, {}, "f has no such input"),
-        (
-            {"steps": {"a": {"use": "f"}, "b": {"use": "g"}},
-             "outputs": {"y": {"combine": "mean", "of": ["a.y", "b.y"]}}},
-            {"f": ONE, "g": WIDE}, "the input 'x' is used in two ways",
-        ),
-        (
-            {"steps": {"a": {"use": "f"}}, "outputs": {"y": {"combine": "mean", "of": ["a.y"]}}},
-            {"f": TEXT}, "mean needs numbers",
-        ),
-        ({"steps": {}, "outputs": {}}, {}, "at least one step"),
+        ({"equals": "gold"}, bytes_array(["gold", "tin", "gold"], (3,)), [True, False, True]),
+        ({"equals": 1}, np.array([1, 2, 1]), [True, False, True]),
+        ({"equals": True}, np.array([True, False, True]), [True, False, True]),
+        ({"above": 0.5, "below": 1.5}, np.array([1.0, 2.0, 0.0]), [True, False, False]),
+        ({"above": 0.0}, np.array([1.0, np.nan, -1.0]), [True, False, False]),
+        ({"above": 0.0}, np.array([[1.0, 1.0], [1.0, -1.0], [2.0, 3.0]]), [True, False, True]),
     ],
-)  # fmt: skip
-def test_what_does_not_fit_is_refused_before_it_is_served(
-    said: dict[str, Any], signatures: dict[str, Signature], words: str
-) -> None:
-    assert words in refused(said, **signatures)
-
-
-def test_the_whole_has_a_signature_of_its_own() -> None:
+)
+def test_conditions(condition: dict[str, Any], values: Any, fits: list[bool]) -> None:
+    datatype = {"O": "BYTES", "i": "INT64", "b": "BOOL", "f": "FP64"}[values.dtype.kind]
     said = {
-        "steps": {"a": {"use": "f"}, "b": {"use": "g", "inputs": {"x": "other"}}},
-        "outputs": {"y": {"combine": "stack", "of": ["a.y", "b.y"]}, "plain": "a.y"},
+        "inputs": {
+            "x": {"datatype": "FP64", "shape": [-1]},
+            "kind": {"datatype": datatype, "shape": [-1, *values.shape[1:]]},
+        },
+        "steps": {"pick": {"switch": [{"when": {"tensor": "kind", **condition}, "use": "yes"}, {"use": "no"}]}},
+        "outputs": {"y": "pick.y"},
     }
-    found = prove(policy(said), {"f": ONE, "g": ONE})
-    assert [spec.name for spec in found.inputs] == ["x", "other"]
-    assert [(spec.name, spec.shape) for spec in found.outputs] == [("y", (-1, 2)), ("plain", (-1,))]
+    tree = ensemble(said, {"yes": times(1.0), "no": times(0.0)})
+    request = asked([1.0] * len(values))
+    request = request._replace(inputs={**request.inputs, "kind": values})
+
+    async def main() -> None:
+        assert [bool(one) for one in (await driven(tree, request)).outputs["y"]] == fits
+
+    run(main)
+
+
+def test_names_are_those_that_the_steps_say() -> None:
+    said = {
+        "steps": {
+            "clean": {"use": "f", "inputs": {"x": "raw"}, "outputs": {"features": "y"}},
+            "a": {"use": "g", "inputs": {"x": "clean.features"}},
+        },
+        "outputs": {"score": "a.y", "features": "clean.features", "raw": "raw"},
+    }
+    tree = ensemble(said, {"f": times(2.0), "g": times(3.0)})
+    raw = np.array([1.0])
+
+    async def main() -> None:
+        response = await driven(tree, asked([1.0])._replace(inputs={"raw": raw}))
+        assert {name: float(one[0]) for name, one in response.outputs.items()} == {
+            "score": 6.0, "features": 2.0, "raw": 1.0
+        }  # fmt: skip
+        assert response.outputs["raw"] is raw
+
+    run(main)
+
+
+def test_numbers_are_cast_for_lenient_models_and_looked_at_where_shapes_are_not_sure() -> None:
+    narrow = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1,)),), lenient=True)
+    free = Signature((TensorSpec("x", "FP64", (-1,)),), (TensorSpec("y", "FP64", (-1, -1)),))
+    said = {"steps": {"a": {"use": "f"}, "b": {"use": "g", "inputs": {"x": "a.y"}}}, "outputs": {"y": "b.y"}}
+    seen: list[Any] = []
+
+    def last(inputs: Tensors) -> Tensors:
+        seen.append(inputs["x"].dtype)
+        return {"y": inputs["x"].sum(axis=1)}
+
+    first = Part(lambda inputs: {"y": np.stack([inputs["x"], inputs["x"]], axis=1)})
+    tree = ensemble(said, {"f": first, "g": Part(last)}, {"f": free, "g": narrow})
+
+    async def main() -> None:
+        assert (await driven(tree, asked([2.0]))).outputs["y"] == [4.0]
+        assert seen == [np.float32]
+        first.act = lambda inputs: {"y": np.ones((1, 3))}
+        with pytest.raises(InvalidOutput, match=r"step 'b': a.y has shape \[1, 3\], and FP32\[n, 2\] is needed"):
+            await driven(tree, asked([2.0]))
+
+    run(main)
+
+
+def test_members_of_other_shapes_are_the_models_fault() -> None:
+    free = Signature((TensorSpec("x", "FP64", (-1,)),), (TensorSpec("y", "FP64", (-1, -1)),))
+    parts = {"f": Part(lambda i: {"y": np.ones((1, 2))}), "g": Part(lambda i: {"y": np.ones((1, 3))})}
+
+    async def main() -> None:
+        tree = ensemble(two(), parts, dict.fromkeys(parts, free))
+        with pytest.raises(InvalidOutput, match=r"a.y \[1, 2\], b.y \[1, 3\]"):
+            await driven(tree, asked([1.0]))
+
+    run(main)
+
+
+def test_a_version_that_the_caller_names_is_not_asked_for_inside() -> None:
+    part = times(1.0)
+    request = asked([1.0])
+    said = Said({"x-route-to": "v8", "x-account-id": "7"}, {"c": "1"}, {"q": "2"})
+    request = request._replace(context=request.context._replace(attributes=said))
+
+    async def main() -> None:
+        await driven(ensemble({"steps": {"a": {"use": "f"}}, "outputs": {"y": "a.y"}}, {"f": part}), request)
+        inner = part.given[0].context.attributes
+        assert inner is not None
+        assert [inner.header("x-route-to"), inner.header("x-account-id")] == [None, "7"]
+        assert [inner.cookie("c"), inner.argument("q")] == ["1", "2"]
+
+    run(main)
+
+
+def test_a_thousand_at_once_get_their_own_answers() -> None:
+    async def main() -> None:
+        parts = {"f": times(1.0, 0.001), "g": times(3.0, 0.002)}
+        tree = ensemble(two(), parts)
+        answers = await asyncio.gather(*(driven(tree, asked([float(i), float(-i)])) for i in range(1000)))
+        for i, answer in enumerate(answers):
+            np.testing.assert_allclose(answer.outputs["y"], [2.0 * i, -2.0 * i])
+
+    run(main)
+
+
+def test_it_is_as_long_as_its_longest_way() -> None:
+    class Known(Part):
+        def expected_seconds(self) -> float:
+            return self.seconds
+
+    said = {
+        "steps": {"a": {"use": "f"}, "b": {"use": "g"}, "c": {"use": "h", "inputs": {"x": "b.y"}}},
+        "outputs": {"y": {"combine": "max", "of": ["a.y", "c.y"]}},
+    }
+    parts = {name: Known(lambda i: i, seconds) for name, seconds in (("f", 0.5), ("g", 0.2), ("h", 0.1))}
+    assert ensemble(said, parts).expected_seconds() == 0.5
+    parts["h"].seconds = 0.4
+    assert ensemble(said, parts).expected_seconds() == pytest.approx(0.6)
+
+
+def test_what_does_not_fit_cannot_be_built() -> None:
+    policy = msgspec.convert({"steps": {"a": {"use": "f"}}, "outputs": {"y": "a.z"}}, EnsemblePolicy)
+    with pytest.raises(Failure, match="no such tensor"):
+        Ensemble("both", policy, {"f": times(1.0)}, {"f": ONE})

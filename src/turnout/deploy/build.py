@@ -106,13 +106,14 @@ class Builder:
             return versions[spec.name]
         proved = guide.graphs[spec.name]
         used = {use: arms[use] if use in arms else Beside(self._live, use) for use in spec.uses}
+        signatures = {use: Signature.from_json(found) for use, found in proved["uses"].items()}
         servable: Servable
         if spec.ensemble is not None:
-            servable = Ensemble(spec.name, spec.ensemble, used, proved["inputs"])
+            servable = Ensemble(spec.name, spec.ensemble, used, signatures)
         else:
             assert spec.cascade is not None  # noqa: S101  a version is one of the three
             memory = self.memories.of(CascadeMemory, "cascade", spec.name)
-            servable = Cascade(spec.name, spec.cascade, used, memory)
+            servable = Cascade(spec.name, spec.cascade, used, signatures, memory)
         signature = Signature.from_json(proved["signature"])
         needed = [versions[use] for use in spec.uses if use in versions]
         return LiveEndpoint(endpoint.name, spec.name, spec.kind, signature, servable, needed)

@@ -38,7 +38,7 @@ def in_order(endpoint: EndpointSpec) -> list[VariantSpec]:
 
 
 def prove(endpoint: EndpointSpec, models: Mapping[str, Signature], beside: Beside) -> dict[str, Any]:
-    """For each version that is a graph its signature, and the names of the inputs of all that it uses, as JSON values.
+    """For each version that is a graph its signature, and the signatures of all that it uses, as JSON values.
 
     models: the signatures of the versions that are models. Raises InvalidInput with the path in the document.
     """
@@ -63,6 +63,6 @@ def prove(endpoint: EndpointSpec, models: Mapping[str, Signature], beside: Besid
         except InvalidInput as problem:
             raise under(problem, path) from None
         known[version.name] = made
-        inputs = {use: [spec.name for spec in signature.inputs] for use, signature in used.items()}
-        found[version.name] = {"signature": made.to_json(), "inputs": inputs}
+        uses = {use: signature.to_json() for use, signature in used.items()}
+        found[version.name] = {"signature": made.to_json(), "uses": uses}
     return found

@@ -12,10 +12,9 @@ import math
 import types
 from collections.abc import Callable, Coroutine, Generator
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from turnout.core.errors import DeadlineExceeded
-from turnout.core.messages import InferResponse
 
 logger = logging.getLogger("turnout")
 #: Timers of some loops are a millisecond coarse and may be early: less than this is not worth a timer.
@@ -25,7 +24,8 @@ _Task = asyncio.Task
 
 #: What is to happen first when a try's time has come: gives the time (monotonic seconds) at which it is given up.
 Early = Callable[[], float]
-Infer = Coroutine[Any, Any, InferResponse]
+Infer = Coroutine[Any, Any, Any]
+T = TypeVar("T")
 
 
 class Times:
@@ -66,8 +66,8 @@ class Times:
 
 @types.coroutine
 def within(
-    coroutine: Infer, until: float, times: Times, early: Early | None = None
-) -> Generator[Any, None, InferResponse]:
+    coroutine: Coroutine[Any, Any, T], until: float, times: Times, early: Early | None = None
+) -> Generator[Any, None, T]:
     """What the coroutine returns by then (monotonic seconds). Raises DeadlineExceeded otherwise, and cancels it."""
     try:
         waiting = coroutine.send(None)
