@@ -26,13 +26,17 @@ from turnout.deploy.rollout.state import Phase
 ALPHA = 0.05
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, 1000, 125))
-@pytest.mark.parametrize(
-    ("judge", "values"),
-    [(JudgePolicy(metric="revenue"), revenue), (JudgePolicy(metric="clicks", kind="rate"), clicks(0.05))],
-    ids=["mean", "rate"],
-)
+_MEAN = JudgePolicy(metric="revenue"), revenue
+_RATE = JudgePolicy(metric="clicks", kind="rate"), clicks(0.05)
+#: A thousand runs of each in eighths; CI takes all of the mean's and a quarter of the rate's, which take as long.
+ALIKE = [
+    pytest.param(*judged, first, id=f"{name}-{first}", marks=pytest.mark.slow if first in usual else pytest.mark.soak)
+    for name, judged, usual in (("mean", _MEAN, range(0, 1000, 125)), ("rate", _RATE, (0, 500)))
+    for first in range(0, 1000, 125)
+]
+
+
+@pytest.mark.parametrize(("judge", "values", "first"), ALIKE)
 def test_versions_that_are_alike_are_neither_sent_back_nor_promoted(
     judge: JudgePolicy, values: Draw, first: int
 ) -> None:
