@@ -80,12 +80,13 @@ def endpoints(draw: st.DrawFn) -> dict[str, Any]:
             ),
             "direct": st.booleans(),
             "shadow": st.dictionaries(st.sampled_from(names), st.sampled_from([100, 0.5, {"deadline": 1}])),
-            "fallback": st.lists(
-                st.sampled_from(
-                    [*names, {"default": {"score": 0.0}}, {"last_good": {"key": {"header": "x-account-id"}}}]
+            "fallback": st.tuples(
+                st.lists(
+                    st.sampled_from([*names, {"last_good": {"key": {"header": "x-account-id"}}}]),
+                    max_size=3, unique_by=str,
                 ),
-                max_size=3, unique_by=str,
-            ),
+                st.sampled_from([[], [{"default": {"score": 0.0}}]]),
+            ).map(lambda steps: steps[0] + steps[1]),
             "hedge": st.sampled_from([0.5, 0.9]),
             "deadline": _SECONDS,
             "limits": st.sampled_from([{"rate": 10}, {"concurrency": 4, "per_caller": {"rate": 1.5}}]),

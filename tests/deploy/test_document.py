@@ -175,6 +175,8 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("shadow: {v8: 100}", "shadow: {v8: {percent: 101}}", r"shadow\.v8\.percent: not a share"),
     ("[v7, rules, ", "[v7, rule, ", r"fallback\.steps\[1\]: there is no such version; .*works: rules"),
     ("{default: {score", "{defaults: {score", r"fallback\.steps\[3\]\.defaults: unknown; .*works: default: "),
+    ("[v7, rules, ", "[v7, v7, ", r"fallback\.steps\[1\]: stands twice; .* got v7"),
+    ("{default: {score: 0.0}}]", "{default: {score: 0.0}}, v8]", r"fallback\.steps\[4\]: never reached"),
     ("on: [error]", "on: [eror]", r"fallback\.on: no reason; expected error, timeout"),
     ("rollout: {to: v8", "rollout: {to: v9", r"rollout\.to: there is no such version"),
     ("steps: [1, 5, 25, 50, 100]", "steps: [5, 1]", r"rollout\.steps: not possible; expected rising percents"),

@@ -198,7 +198,22 @@ class _Reading:
             self._problems.take(partial(self._step, step, f"{inner}[{number}]"), FallbackStep())
             for number, step in enumerate(steps)
         ]
+        self._check_order(each, inner)
         return tuple(each), typed(FallbackPolicy, settings, path)
+
+    def _check_order(self, steps: Sequence[FallbackStep], path: str) -> None:
+        """Each stands there once, under a name of its own, and none behind constant values, which never fail."""
+        names = [step.version or ("default" if step.default is not None else "last_good") for step in steps]
+        for number, (name, step) in enumerate(zip(names, steps, strict=True)):
+            field = f"{path}[{number}]"
+            if step.version in {"primary", "default", "last_good"}:
+                self._problems.add(InvalidInput("a name that a fallback has for itself", field=field, got=name))
+            elif number and names[number - 1] == "default":
+                self._problems.add(
+                    InvalidInput("never reached", field=field, expected="constant values at the end", got=name)
+                )
+            elif name in names[:number] and step != FallbackStep():
+                self._problems.add(InvalidInput("stands twice", field=field, expected="each step once", got=name))
 
     def _step(self, said: Any, path: str) -> FallbackStep:
         if isinstance(said, str):
