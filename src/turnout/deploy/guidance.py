@@ -13,6 +13,7 @@ from turnout.deploy.build import Builder, build_version
 from turnout.deploy.control_plane import ControlPlane
 from turnout.deploy.converge import Converge
 from turnout.deploy.document import Document
+from turnout.deploy.following import Following
 from turnout.deploy.leadership import Leadership, is_shared
 from turnout.deploy.live import Live, LiveVersion, Trees
 from turnout.deploy.managed import Managed
@@ -20,6 +21,7 @@ from turnout.deploy.memory import Memory
 from turnout.deploy.observations import Observations
 from turnout.deploy.plan import Guide
 from turnout.deploy.rollouts import Rollouts
+from turnout.deploy.scaling import Scaling
 from turnout.deploy.shadow_page import page
 from turnout.deploy.shadow_report import reports
 from turnout.deploy.shared_evidence import SharedEvidence
@@ -54,9 +56,11 @@ class Guidance:
     ) -> None:
         self.observations = Observations()
         self.control_plane = ControlPlane(Converge(versions, supply, watch), document)
+        self.scaling = Scaling(versions, workers, self.control_plane.happenings)
+        following = Following(self.control_plane, self.scaling)
         self.memory = Memory(versions, workers)
         self.control_plane.actual = self.memory.actual
-        self.rollouts = Rollouts(self.control_plane, self.observations, versions, workers)
+        self.rollouts = Rollouts(self.control_plane, self.observations, versions, workers, following)
         #: Whether all endpoints that were asked for at the start are there.
         self.begun = not document.endpoints
         self._versions = versions
@@ -74,6 +78,7 @@ class Guidance:
             "explain": self._explain,
             "rollout": self.rollouts.act,
             "metric": self.rollouts.metric,
+            "scale": self.scaling.act,
             "shadow_report": self._shadow_report,
             "token": self._say_token,
         }
@@ -91,6 +96,7 @@ class Guidance:
 
     async def begin(self, *, keep_going: bool) -> None:
         """Serves the endpoints that were asked for. Raises what keeps one from being served, unless the rest may be."""
+        self.scaling.settle_all()
         await self.control_plane.begin(keep_going=keep_going)
         if self.control_plane.revision:
             await self.rollouts.begin()

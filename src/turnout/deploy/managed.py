@@ -16,7 +16,10 @@ from turnout.deploy.version import VersionSpec
 
 @dataclass(eq=False)
 class Version:
-    """One version of one model, from the wish to have it until it is gone."""
+    """One version of one model, from the wish to have it until it is gone.
+
+    replicas: how many it shall have now, 0 for as many as its spec says. by_hand: a person has said that.
+    """
 
     uid: str
     model: str
@@ -28,6 +31,13 @@ class Version:
     digest: str = ""
     description: dict[str, Any] = field(default_factory=dict)
     since: float = field(default_factory=monotonic)
+    replicas: int = 0
+    by_hand: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many replicas it shall have now; 0 while that is not known."""
+        return self.replicas or (self.spec.replicas if self.spec is not None else 0)
 
     @property
     def have(self) -> Have:

@@ -62,6 +62,8 @@ def _version(version: Version) -> dict[str, Any]:
         "digest": version.digest,
         "description": version.description,
         "since": version.since,
+        "replicas": version.replicas,
+        "by_hand": version.by_hand,
     }
 
 
@@ -70,6 +72,7 @@ def _recalled(model: str, found: Mapping[str, Any]) -> Version:
     return Version(
         found["uid"], model, _found(found["found"]), found["generation"], Phase(found["phase"]), found["reason"],
         spec, found["digest"], found["description"], found["since"],
+        found["replicas"], found["by_hand"],
     )  # fmt: skip
 
 

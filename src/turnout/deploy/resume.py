@@ -49,7 +49,7 @@ def resume(
             running.append(version.spec)
             wanted = version.phase is not Phase.DRAINING
             if version.spec.place == "worker":
-                workers.resume(version.spec, left.children, missing=wanted)
+                workers.resume(version.spec, version.count, left.children, missing=wanted)
             elif wanted:
                 routers.load_inline(version.spec)
         routers.show(name, managed.routing)

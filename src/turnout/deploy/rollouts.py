@@ -15,6 +15,7 @@ import msgspec
 from turnout.core.errors import Conflict, Failure, InvalidInput, ModelNotFound
 from turnout.deploy.control_plane import ControlPlane
 from turnout.deploy.document import Document
+from turnout.deploy.following import Following
 from turnout.deploy.leadership import Leadership
 from turnout.deploy.observations import Observations
 from turnout.deploy.plan import Phase as VersionPhase
@@ -59,7 +60,14 @@ _WORDS: Mapping[str, Command] = {
 class Rollouts:
     """Of one server. With a `leadership` that another controller has, nothing is decided here."""
 
-    def __init__(self, plane: ControlPlane, observations: Observations, versions: Versions, workers: Workers) -> None:
+    def __init__(
+        self,
+        plane: ControlPlane,
+        observations: Observations,
+        versions: Versions,
+        workers: Workers,
+        following: Following,
+    ) -> None:
         self.metrics = Metrics(plane.versions_of)
         self.leadership: Leadership | None = None
         self.shared: SharedEvidence | None = None
@@ -67,6 +75,7 @@ class Rollouts:
         self._observations = observations
         self._versions = versions
         self._workers = workers
+        self._following = following
         self._states: dict[str, RolloutState] = {}
         self._last: dict[str, Decision] = {}
         self._stable_before: dict[str, int] = {}
@@ -166,6 +175,7 @@ class Rollouts:
             await asyncio.sleep(_TICK)
             await self._save_metrics()
             await self._look_at_others()
+            self._following.look(self._states)
             for name, state in list(self._states.items()):
                 over = state.phase not in WATCHED and state.applied and state.phase is not Phase.PENDING
                 if over or not self._leads:
@@ -220,7 +230,10 @@ class Rollouts:
             value = json.dumps(decision.state.to_json())
             await self._plane.call(lambda store: _put(store, name, value))
         self._states[name], self._last[name] = decision.state, decision
-        if decision.weights is not None:
+        waits = decision.weights and self._following.holds_back(name, decision.state, decision.weights)
+        if waits:
+            self._last[name] = msgspec.structs.replace(decision, words=waits)
+        elif decision.weights is not None:
             reason = f"rollout: {decision.state.reason}"
             lease = self.leadership.lease if self.leadership is not None else None
             await self._plane.set_traffic(name, decision.weights, author=author, reason=reason, lease=lease)

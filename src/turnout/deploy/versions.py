@@ -158,9 +158,13 @@ class Versions:
             case Return(uid):
                 managed.versions[uid].move(Phase.READY)
 
+    def remember(self) -> None:
+        """What is meant of a version is other than it was: a controller that comes after this one has to know."""
+        self._listener.changes()
+
     def serves(self, worker: Worker) -> bool:
         """Whether requests should ever come to a worker: not where its version is on its way out."""
-        version = None if worker.retired else self.version_of(worker)
+        version = None if worker.retired or worker.leaving else self.version_of(worker)
         return version is not None and version.phase in {Phase.LOADING, Phase.READY, Phase.KEPT}
 
     def version_of(self, worker: Worker) -> Version | None:

@@ -23,7 +23,10 @@ _LAST_WORDS = 1.0
 
 @dataclass(eq=False)
 class Worker:
-    """One replica: which version, which process, and what it has said."""
+    """One replica: which version, which process, and what it has said.
+
+    leaving: it only ends what it has begun, and is retired then.
+    """
 
     spec: VersionSpec
     name: str
@@ -31,6 +34,7 @@ class Worker:
     ready: bool = False
     ever_ready: bool = False
     retired: bool = False
+    leaving: bool = False
     failures: int = 0
     restarts: int = 0
     description: dict[str, Any] = field(default_factory=dict)
@@ -39,6 +43,11 @@ class Worker:
     def state(self) -> str:
         """STARTING, READY or FAILED (waiting to be started again)."""
         return "READY" if self.ready else "STARTING" if self.child else "FAILED"
+
+    @property
+    def number(self) -> int:
+        """Its place among the replicas of its version, from 0."""
+        return int(self.name.rpartition("#")[2])
 
     @property
     def memory(self) -> int:
@@ -67,8 +76,12 @@ class Workers:
         self._stopping = False
 
     def of(self, uid: str) -> list[Worker]:
-        """The workers of one version."""
-        return [worker for worker in self.all if worker.spec.uid == uid and not worker.retired]
+        """The workers of one version, without those that leave."""
+        return [one for one in self.all if one.spec.uid == uid and not one.retired and not one.leaving]
+
+    def ending(self, uid: str) -> bool:
+        """Whether some of a version's workers leave and have not ended yet."""
+        return any(one.spec.uid == uid and (one.retired or one.leaving) for one in self.all)
 
     def add(self, spec: VersionSpec) -> None:
         """Starts the replicas of a version."""
@@ -77,12 +90,31 @@ class Workers:
             self.all.append(worker)
             self._start(worker)
 
-    def resume(self, spec: VersionSpec, known: dict[str, Known], *, missing: bool) -> None:
-        """Takes over the replicas of a version that still run, out of `known`.
+    def grow(self, spec: VersionSpec, count: int) -> None:
+        """Starts those of the first `count` replicas of a version that runs already that are not there.
+
+        One whose number still leaves is not started yet. One that cannot be started is tried again: the others serve.
+        """
+        there = {worker.name for worker in self.all}
+        for number in range(count):
+            if (name := f"{spec.uid}#{number}") not in there:
+                worker = Worker(spec, name, ever_ready=True)
+                self.all.append(worker)
+                self._start(worker)
+
+    def resume(self, spec: VersionSpec, count: int, known: dict[str, Known], *, missing: bool) -> None:
+        """Takes over the replicas of a version that still run, out of `known`; also those beyond `count`.
 
         missing: whether those that do not are started.
         """
-        for number in range(spec.replicas):
+        beyond = [
+            name for name in known if name.rpartition("#")[0] == spec.uid and int(name.rpartition("#")[2]) >= count
+        ]
+        for name in beyond:
+            worker = Worker(spec, name)
+            self.all.append(worker)
+            self._take_over(worker, known.pop(name))
+        for number in range(count):
             worker = Worker(spec, f"{spec.uid}#{number}")
             self.all.append(worker)
             if worker.name in known:
@@ -142,7 +174,7 @@ class Workers:
         done()
 
     def _start(self, worker: Worker) -> None:
-        if self._stopping or worker.retired:
+        if self._stopping or worker.retired or worker.leaving:
             return
         worker.ready = False
         spec = worker.spec
@@ -190,7 +222,7 @@ class Workers:
         worker.child = None
         worker.ready = False
         self._listener.worker_gone(worker)
-        if self._stopping or worker.retired:
+        if self._stopping or worker.retired or worker.leaving:
             return
         if not worker.ever_ready and child.wire is None:
             self._start(worker)  # taken over, and it may have ended only because nobody told it yet what to load

@@ -58,6 +58,10 @@ ACTS: tuple[Act, ...] = (
         {"weights": "percent by version, 100 together", **_WHO},
     ),
     Act(
+        "POST", f"{_ENDPOINT}/scale", "scale", "Change how many replicas a version has, while it serves",
+        {"version": "its name", "replicas": "how many; without it, as the spec and the rollout say", **_WHO},
+    ),
+    Act(
         "POST", f"{_ENDPOINT}/rollout", "rollout", "Start, pause, resume, promote or abort a rollout",
         {"act": "start, pause, resume, promote, abort or status", "to": "the version, if the spec names none", **_WHO},
     ),

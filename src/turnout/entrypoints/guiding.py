@@ -1,4 +1,4 @@
-"""Verbs that guide: `turnout plan`, `undo`, `traffic`, `rollout`, `explain`, `history`, `watch`, `shadow`, `token`."""
+"""Verbs that guide: `turnout plan`, `undo`, `traffic`, `scale`, `rollout`, `explain`, `history`, `watch` and others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from turnout.core.errors import InvalidInput
 from turnout.entrypoints.remote import URL, ask
 from turnout.entrypoints.terminal import table
 
-VERBS = ("plan", "undo", "traffic", "rollout", "explain", "history", "watch", "shadow", "token")
+VERBS = ("plan", "undo", "traffic", "scale", "rollout", "explain", "history", "watch", "shadow", "token")
 ROLLOUT_ACTS = ("start", "pause", "resume", "promote", "abort", "status")
 #: What `turnout plan --exit-code` ends with where something would change.
 CHANGES = 3
@@ -30,6 +30,11 @@ def words(verbs: Any) -> None:
     traffic.add_argument("endpoint", metavar="NAME", help="the endpoint's name")
     traffic.add_argument("weights", metavar="VERSION=PERCENT", nargs="+", help="100 together")
     _why(traffic)
+    scale = verb(verbs, "scale", "change how many replicas a version has, while it serves")
+    scale.add_argument(
+        "version", metavar="NAME[@VERSION][=N]", help="without a number: as the spec and the rollout say"
+    )
+    _why(scale)
     rollout = verb(verbs, "rollout", "start, stop or ask about a rollout")
     rollout.add_argument("endpoint", metavar="NAME", help="the endpoint's name")
     rollout.add_argument("act", metavar="ACT", choices=ROLLOUT_ACTS, help=", ".join(ROLLOUT_ACTS))
@@ -70,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         "apply": _apply,
         "undo": _undo,
         "traffic": _traffic,
+        "scale": _scale,
         "rollout": _rollout,
         "explain": _explain,
         "history": _history,
@@ -141,6 +147,18 @@ def _traffic(arguments: argparse.Namespace) -> int:
             ) from None
     question = {"do": "traffic", "endpoint": arguments.endpoint, "weights": weights, **_who(arguments)}
     answer = ask(arguments.url, question)
+    return _print(arguments, answer, answer["text"])
+
+
+def _scale(arguments: argparse.Namespace) -> int:
+    title, said, count = arguments.version.partition("=")
+    name, _, version = title.partition("@")
+    if said and not count.isdecimal():
+        raise InvalidInput(
+            "not a count of replicas", field="NAME[@VERSION][=N]", got=repr(count), example="turnout scale fraud@v8=3"
+        )
+    number = {"replicas": int(count)} if said else {}
+    answer = ask(arguments.url, {"do": "scale", "endpoint": name, "version": version, **number, **_who(arguments)})
     return _print(arguments, answer, answer["text"])
 
 

@@ -202,6 +202,8 @@ class Router:
                 self._load_inline(VersionSpec.from_json(message["spec"]))
             case "unload":
                 self._unload(message["uid"])
+            case "leave":
+                self._leave(message["replica"])
             case "answer":
                 self.questions.obey(message)
             case "workers":
@@ -263,6 +265,16 @@ class Router:
             return
         self.live.add(version)  # still looked after: a worker that hangs now has to be killed as ever
         self._loop.call_later(_WATCH_SECONDS, self._unload, uid)
+
+    def _leave(self, name: str) -> None:
+        """Lets go of one replica when it has answered what it was sent; the others take what comes."""
+        for version in self.live.versions():
+            for place in list(version.batching.places):
+                if place.name == name and not version.batching.retire_place(place):
+                    self._loop.call_later(_WATCH_SECONDS, self._leave, name)
+                    return
+        self._processes.pop(name, None)
+        self._wire.send({"event": "left", "replica": name})
 
     def _watch(self) -> None:
         self._loop.call_later(_WATCH_SECONDS, self._watch)

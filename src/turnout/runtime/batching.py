@@ -153,6 +153,17 @@ class Batching:
             for item in self.waiting.drain():
                 item.set_exception(WorkerDied(f"model {self.name!r} lost its last worker", retry_after=_RETRY_AFTER))
 
+    def retire_place(self, place: Place) -> bool:
+        """No further batches go there while another place takes them. Lets go of it, and is True, once it is empty."""
+        if not self.replicas.leave(place):
+            return False
+        self._expect_nothing(place)
+        if place.inside():
+            return False
+        self.remove_place(place)
+        place.close()
+        return True
+
     @property
     def busy(self) -> bool:
         """Whether anything waits or runs."""

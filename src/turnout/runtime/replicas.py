@@ -22,7 +22,7 @@ class Replicas:
     """`all` of them; `open` are those that are not left out as outliers, who is doubtful at the end.
 
     `suspects` are overdue with a batch and get no other until they answer. `due` were left out for long enough: a copy
-    of the next batch's first request goes there, and the answer decides.
+    of the next batch's first request goes there, and the answer decides. `leaving` only end what they have begun.
     """
 
     def __init__(self, title: str, outlier: OutlierPolicy | None = None) -> None:
@@ -30,6 +30,7 @@ class Replicas:
         self.open: list[Place] = []
         self.due: list[Place] = []
         self.suspects: set[Place] = set()
+        self.leaving: set[Place] = set()
         self.outliers = Outliers(outlier)
         self._title = title
         self._done_at: dict[Place, float] = {}
@@ -39,17 +40,30 @@ class Replicas:
         self.all.append(place)
         self.open.append(place)
 
+    def leave(self, place: Place) -> bool:
+        """No further batch goes there; False where nobody else takes them, for then it stays as it is."""
+        if place not in self.leaving:
+            if not any(one is not place for one in self.open):
+                return False
+            self._leave_out(place)
+            self.outliers.forget(place)
+            self.leaving.add(place)
+        return True
+
     def remove(self, place: Place) -> None:
         """It is gone. Where only those are left that did badly, they are better than nobody."""
         self.all.remove(place)
         self.suspects.discard(place)
+        self.leaving.discard(place)
         self._leave_out(place)
         self.outliers.forget(place)
         self._done_at.pop(place, None)
         if not self.open:
-            for one in self.all:
+            left = [one for one in self.all if one not in self.leaving] or list(self.all)
+            for one in left:
                 self.outliers.forget(one)
-            self.open[:], self.due = self.all, []
+            self.leaving.difference_update(left)
+            self.open[:], self.due = left, []
 
     def pick(self, *, full: bool) -> Place | None:
         """Where the next batch goes, if anywhere; one that is full may also be sent ahead to a busy place."""
@@ -81,6 +95,8 @@ class Replicas:
 
     def judge(self, place: Place, batch: Batch, outcome: Outcome, expected: float) -> Verdict:
         """Compares a place with the others by one batch, and leaves it out or takes it in again."""
+        if place in self.leaving:
+            return Verdict.FINE
         now = monotonic()
         seconds = now - max(batch.started, self._done_at.get(place, 0.0))  # one that was sent ahead had to wait
         self._done_at[place] = now
@@ -91,7 +107,8 @@ class Replicas:
                 self.outliers.passed(place, now)
                 return Verdict.FINE
             failed = None not in said
-        verdict = self.outliers.judge(place, self.all, seconds, expected, now, failed=failed)
+        peers = [one for one in self.all if one not in self.leaving] if self.leaving else self.all
+        verdict = self.outliers.judge(place, peers, seconds, expected, now, failed=failed)
         if verdict is Verdict.FINE:
             return verdict
         self._leave_out(place)

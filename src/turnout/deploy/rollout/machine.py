@@ -232,8 +232,8 @@ def _holds(state: RolloutState, observed: Observed, now: float, found: Sequence[
             if (silent := now - state.rose.get(name, now)) > _quiet(state, name, now):
                 yield f"{name} has had no request for {silent:.0f} s"
     seconds = 0.0 if state.phase is Phase.SHADOW else policy.min_seconds
-    if now - state.entered < seconds:
-        yield f"{now - state.entered:.0f} of {seconds:g} s that this step takes are over"
+    if (spent := now - max(state.entered, state.forced)) < seconds:
+        yield f"{spent:.0f} of {seconds:g} s that this step takes are over"
     if now - state.moved < policy.interval and state.phase is not Phase.SHADOW:
         yield f"the last move was {now - state.moved:.0f} s ago"
     if policy.judge is not None and (next_weight(state) or 0.0) >= _WHOLE and state.phase is Phase.CANARY:

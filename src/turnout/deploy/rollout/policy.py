@@ -165,7 +165,9 @@ class RolloutPolicy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fi
     max_seconds: what the whole takes at most, pauses apart. stale_seconds: the age from which on nothing is concluded
     from data. shadow: see ShadowFirst. mismatch_alpha: the chance of a false alarm that requests do not arrive in their
     shares; 0 for no such alarm. rollback_window: a version that was stable at most so many revisions ago gets all
-    traffic without steps. slow_start: time over which the weight grows to that of its step.
+    traffic without steps. slow_start: time over which the weight grows to that of its step. replicas_follow: whether
+    the new version has only the replicas that its weight needs, grown before the weight is; when the rollout is over,
+    so has every version.
     """
 
     to: str
@@ -180,6 +182,7 @@ class RolloutPolicy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fi
     mismatch_alpha: float = 0.001
     rollback_window: int = 3
     slow_start: float = 0.0
+    replicas_follow: bool = True
     shadow: ShadowFirst | None = None
     guard: GuardPolicy = GuardPolicy()
     judge: JudgePolicy | None = None
