@@ -9,7 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnout.core.errors import InvalidInput
-from turnout.deploy.plan import Have, Keep, Load, Manner, Phase, Return, Routing, Unload, Wanted, plan, route
+from turnout.deploy.plan import (
+    Guide,
+    Have,
+    Keep,
+    Load,
+    Manner,
+    Phase,
+    Return,
+    Routing,
+    Unload,
+    Wanted,
+    guided,
+    plan,
+    route,
+)
 from turnout.deploy.policy import VersionPolicy
 
 AVAILABLE, SPARING = Manner(), Manner("resources")
@@ -170,3 +184,12 @@ def test_what_is_no_policy_is_refused(said: object) -> None:
 @given(st.sampled_from(["latest:3", "all", "specific:1,2"]))
 def test_a_policy_is_read_as_it_is_written(said: str) -> None:
     assert str(VersionPolicy.parse(said)) == said
+
+
+def test_a_guide_is_in_force_only_while_all_that_it_needs_is_there() -> None:
+    both = Routing("u1", {"v1": "u1", "v2": "u2"})
+    old, new = Guide({}, 1, None, ("v1",)), Guide({}, 2, None, ("v1", "v2"))
+    assert guided(both, new, old).guide is new
+    assert guided(Routing("u1", {"v1": "u1"}), new, old).guide is old
+    leaving = Routing("u2", {"v2": "u2"})  # an endpoint that goes, of whose versions one has gone already
+    assert guided(leaving, old, old) == leaving

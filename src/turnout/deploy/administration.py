@@ -159,6 +159,7 @@ class Administration:
     async def _look(self, name: str, artifact: str, version: str) -> tuple[Managed, list[Found]]:
         """Finds what a model stands for now, and has that served."""
         managed = self._versions.models.get(name)
+        _check_model(managed)
         spec = replace(self._template, name=name, artifact="") if managed is None else managed.spec
         if artifact:
             spec = replace(spec, artifact=artifact)
@@ -181,6 +182,7 @@ class Administration:
         """All versions of a model, or one of them."""
         name, version = _word(question, "model"), _word(question, "version", "")
         managed = self._versions.known(name)
+        _check_model(managed)
         wanted = [] if managed.removed else managed.found
         left = [found for found in wanted if version and found.version != version]
         if version and len(left) == len(wanted):
@@ -197,6 +199,7 @@ class Administration:
     async def _label(self, question: Question) -> Any:
         """A label is moved to a version that is loaded, or taken away where no version is named."""
         managed = self._versions.known(_word(question, "model"))
+        _check_model(managed)
         label, version = _word(question, "label"), _word(question, "version", "")
         if not LABEL.fullmatch(label):
             raise InvalidInput(
@@ -223,11 +226,23 @@ class Administration:
         """Does what a watch has planned."""
         name = _word(question, "model")
         managed = self._versions.known(name)
+        _check_model(managed)
         watch = self._watches.get(name)
         changed = watch is not None and watch.apply()
         if changed:
             await self._versions.settled(name)
         return {"model": name, "changed": changed, "default": _number(managed)}
+
+
+def _check_model(managed: Managed | None) -> None:
+    """Raises InvalidInput for an endpoint: what it serves is a revision, and changes as a whole."""
+    if managed is not None and managed.guide is not None:
+        raise InvalidInput(
+            f"{managed.spec.name!r} is an endpoint",
+            field="model",
+            expected="a model that is served by itself; endpoints change with their document",
+            example="turnout apply turnout.yaml",
+        )
 
 
 def _question(line: bytes) -> Question | None:

@@ -175,7 +175,7 @@ def guided(routing: Routing, wanted: Guide | None, now: Guide | None) -> Routing
     for guide in (wanted, now):
         if guide is not None and all(name in routing.versions for name in guide.needs):
             return replace(routing, guide=guide)
-    return replace(routing, guide=now or wanted) if routing.versions else routing
+    return routing
 
 
 def _is(one: Have, phase: Phase) -> bool:

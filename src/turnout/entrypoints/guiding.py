@@ -199,7 +199,7 @@ def _history(arguments: argparse.Namespace) -> int:
 
 def _change(one: dict[str, Any]) -> str:
     """The first line of what a revision has changed, and how many more there are."""
-    more = one["diff"].count("\n")
+    more = sum(line[:1] in {"+", "-", "~", "!"} for line in one["diff"].splitlines()[1:])
     return " ".join(one["change"].split()) + (f" (and {more} more)" if more else "")
 
 

@@ -63,6 +63,10 @@ class Questions:
 def failure_of(found: Message) -> Failure:
     """The failure that travelled as JSON."""
     kind = getattr(errors, str(found["failed"]), None)
+    if kind is None:
+        from turnout.deploy.store import failures  # nobody needs it before a store fails
+
+        kind = getattr(failures, str(found["failed"]), None)
     if kind is InvalidInput or not (isinstance(kind, type) and issubclass(kind, Failure)):
         return InvalidInput(found["message"])
     failure: Failure = kind(found["message"])
