@@ -35,7 +35,7 @@ _PRINTED = re.compile(r"^ *print\(.*\)  # (.+)$", re.MULTILINE)
 _ADDRESS = re.compile(r"(localhost|127\.0\.0\.1):(\d+)")
 _AT_SERVER = re.compile(
     r"\b(turnout (?:status|versions|load|unload|label|apply|plan|undo|traffic|rollout|explain|history|watch|shadow"
-    r"|token)(?=[ )\"]|$))(?!.*--url)",
+    r"|token)(?=[ )\"]|$))(?![^|;&)]*--url)",
     re.MULTILINE,
 )
 _SECONDS = 60.0
