@@ -19,6 +19,7 @@ from turnout.deploy.following import Following
 from turnout.deploy.leadership import Leadership
 from turnout.deploy.observations import Observations
 from turnout.deploy.plan import Phase as VersionPhase
+from turnout.deploy.references import resolved
 from turnout.deploy.rollout.commands import Command, answered, command, new_rollout
 from turnout.deploy.rollout.machine import decide
 from turnout.deploy.rollout.metrics import Metrics
@@ -247,7 +248,7 @@ class Rollouts:
 
     async def _ask(self, name: str, call: Call) -> None:
         body = {"endpoint": name, "when": call.when, **call.body}
-        ok, words = await in_thread(self._loop, lambda: post(call.url, body, call.timeout))
+        ok, words = await in_thread(self._loop, lambda: post(resolved(call.url), body, call.timeout))
         state = self._states.get(name)
         if state is not None and call.when != "event":
             await self._carry_out(name, answered(state, call, ok=ok, words=words, now=time()), "webhook")
