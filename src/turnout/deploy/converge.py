@@ -92,7 +92,7 @@ class Converge:
             managed = self._versions.models.get(name)
             if managed is not None:
                 self._versions.unstage(name)
-                if managed.guide is None:
+                if managed.guide is None and not managed.found:  # nothing but what was staged
                     self._versions.remove(name)
 
     async def use(self, staged: Staged, revision: int, allocations: Mapping[str, Any]) -> None:
@@ -108,6 +108,8 @@ class Converge:
             )
             before = self._versions.models.get(endpoint.name)
             left = {one.version for one in before.found} - {one.version for one in found} if before else set()
+            if before is not None:
+                self._watch(replace(before.spec, watch=0.0), [])  # of a model that had the name
             self._versions.guide(model_specs(endpoint), found, guide, keep=max(1, len(left)))
         for model in staged.wanted.models:
             if model.name in staged.models:
@@ -116,8 +118,9 @@ class Converge:
         names = {model.name for model in staged.wanted.models} | set(staged.endpoints)
         if not staged.wanted.whole:
             names |= set(self._versions.models)
-        for name in [name for name, managed in self._versions.models.items() if not managed.removed]:
-            if name not in names:
+        for name, managed in list(self._versions.models.items()):
+            if name not in names and not managed.removed:
+                self._watch(replace(managed.spec, watch=0.0), [])  # or the next change would bring it back
                 self._versions.remove(name)
         await self._versions.settled("")
 

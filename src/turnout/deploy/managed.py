@@ -44,6 +44,11 @@ class Version:
         """As the plan sees it."""
         return Have(self.uid, self.found.version, self.found.key, self.phase)
 
+    @property
+    def wanted(self) -> Wanted:
+        """As the plan asks for it."""
+        return Wanted(self.found.version, self.found.key)
+
     def move(self, phase: Phase, reason: str = "") -> None:
         """It is somewhere else on its way now."""
         self.phase, self.reason, self.since = phase, reason, monotonic()
@@ -83,7 +88,9 @@ class Managed:
     @property
     def needed(self) -> list[Wanted]:
         """As the plan sees it: that, and what is staged."""
-        return self.wanted + [Wanted(one.version, one.key) for one in self.staged if one not in self.found]
+        wanted = self.wanted
+        staged = [Wanted(one.version, one.key) for one in self.staged]
+        return wanted + [one for one in staged if one not in wanted]
 
     def is_at(self, found: Found, phase: Phase) -> Version | None:
         """The version that was found so, if it is in that phase."""
@@ -99,12 +106,20 @@ class Managed:
 
     def route(self) -> Routing:
         """What callers should see of it now."""
-        if self.staged and self.guide is None:
-            return Routing()  # an endpoint's first versions
-        have = [version.have for version in self.versions.values()]
-        found = guided(route(self.wanted, have, self.labels, self.routing), self.guide, self.routing.guide)
+        if self.guide is None and not self.wanted:
+            return Routing()  # it is to go, or is an endpoint whose first versions are staged
+        seen, wanted = set(self.routing.versions.values()), self.wanted
+        have = [one.have for one in self.versions.values() if one.uid in seen or one.wanted in wanted]
+        plain = route(wanted, have, self.labels, self.routing)
+        # What was an endpoint is one until the model that takes its name answers.
+        now = self.routing.guide if self.guide is not None or not self._answers(plain.default) else None
+        found = guided(plain, self.guide, now)
         digests = {uid: self.versions[uid].digest for uid in found.versions.values()}
         return replace(found, digests={uid: digest for uid, digest in digests.items() if digest})
+
+    def _answers(self, uid: str) -> bool:
+        version = self.versions.get(uid)
+        return version is not None and version.wanted in self.wanted
 
     @property
     def settled(self) -> bool:

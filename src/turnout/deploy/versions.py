@@ -58,6 +58,8 @@ class Versions:
         managed = self.models.get(spec.name)
         if managed is None:
             managed = self.models[spec.name] = Managed(spec, labels=dict(spec.labels))
+        if spec.artifact and managed.guide is not None:  # a model takes an endpoint's name
+            managed.guide, managed.variants, managed.labels = None, {}, dict(spec.labels)
         managed.spec, managed.found, managed.removed = spec, found, False
         if spec.name not in self.asked:
             self.asked.append(spec.name)
