@@ -74,9 +74,10 @@ def held(pid: int) -> dict[str, int]:
     }
 
 
-def settle(pid: int, wanted: dict[str, int]) -> dict[str, int]:
+def more(pid: int, than: dict[str, int]) -> dict[str, int]:
+    """What it holds more of than then, once it had time to let go. A connection may have been on its way out then."""
     until = time.monotonic() + 3
-    while (found := held(pid)) != wanted and time.monotonic() < until:
+    while (found := {kind: n for kind, n in held(pid).items() if n > than[kind]}) and time.monotonic() < until:
         time.sleep(0.05)
     return found
 
@@ -97,8 +98,8 @@ def check_growth(warm: int, count: int, allowed: int) -> None:
         print(f"{grown_by_faults / 1024:.0f} KiB over {count // 5} of which some fail")
         assert grown <= allowed
         assert grown_by_faults <= FAULTS, "what fails may take the allocator some steps, but they end"
-        assert settle(router, holding) == holding
-        assert settle(worker, working) == working
+        assert not more(router, holding)
+        assert not more(worker, working)
         assert server.workers() == [worker], "a worker was lost on the way"
 
 
@@ -120,5 +121,5 @@ def test_connections_that_come_and_go_leave_nothing() -> None:
         before, holding = resident(router), held(router)
         for nonce in range(1500):
             assert ask(server, nonce).status == 200
-        assert settle(router, holding) == holding
+        assert not more(router, holding)
         assert resident(router) - before <= MIB

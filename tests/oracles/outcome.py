@@ -29,6 +29,7 @@ LONG = 200
 #: The parameters that say who gave an answer, and what stands for them when all are there and right.
 PROVENANCE = ("served_by", "digest", "variant", "revision", "degraded", "prediction_id")
 TOLD = "told"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PREDICTION_ID = re.compile(r"R0-0-[0-9a-f]{24}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -55,6 +56,8 @@ def _fold_provenance(body: dict[str, Any]) -> None:
     version = body.get("model_version")
     expected = {"served_by": f"{body['model_name']}@{version}", "variant": version, "revision": 0}
     place = _PREDICTION_ID.fullmatch(str(said.pop("prediction_id", "")))
+    digest = said.pop("digest", None)  # known a moment after the model is ready
+    place = place if digest is None or _DIGEST.fullmatch(str(digest)) else None
     body["provenance"] = TOLD if said == expected and place else f"not as expected: {said}"
     del body["parameters"]
     if parameters:

@@ -130,7 +130,10 @@ class Server:
         return [pid for pid in family(self.process) if pid != self.process.pid]
 
     def _children(self, module: str) -> list[int]:
-        return [pid for pid in self.family() if module in command_line(pid)]
+        """Those that were started as that module; what they have forked has the same command line, and is none."""
+        found = [pid for pid in self.family() if module in command_line(pid)]
+        forked = {child for pid in found for child in children(pid)}
+        return [pid for pid in found if pid not in forked]
 
     def stop(self, timeout: float = 40.0) -> int:
         """SIGTERM, then the exit code. Raises TimeoutExpired."""
