@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -335,6 +336,33 @@ def test_a_store_that_another_holds_is_said_to_be_locked(
     other.close()
     assert late.append("k", "k").seq == 1
     late.close()
+
+
+def test_a_file_that_is_gone_takes_no_change_and_is_found_again(store: DatabaseStore, file: Path) -> None:
+    before = store.propose("one", author="a")
+    moved = {path: path.with_name(f"{path.name}.moved") for path in file.parent.glob(f"{file.name}*")}
+    for path, other in moved.items():
+        path.rename(other)
+    for _ in range(3):
+        with pytest.raises(StoreRefused, match=r"gone|cannot be opened"):
+            store.propose("two", author="a")
+    threads = [
+        threading.Thread(target=lambda: suppressed(store)) for _ in range(4)
+    ]  # more than the connections that there are
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not file.exists(), "an empty store would hide what is lost"
+    for path, other in moved.items():
+        other.rename(path)
+    assert store.current() == before
+    assert store.propose("two", author="a").parent == before.number
+
+
+def suppressed(store: DatabaseStore) -> None:
+    with contextlib.suppress(StoreRefused):
+        store.current()
 
 
 def test_a_file_that_is_no_store_is_not_written_over(file: Path) -> None:

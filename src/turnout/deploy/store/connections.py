@@ -24,6 +24,7 @@ _CONNECT_SECONDS = 5
 #: What a transaction may take altogether at a server, so that one that hangs is a failure and not a hung controller.
 _STATEMENT_SECONDS = 15.0
 _WRITING = "turnout_writing"
+_FILE = "turnout_file"
 
 
 def connect(url: str) -> tuple[Engine, str]:
@@ -68,9 +69,16 @@ def _make_private(file: Path) -> None:
 
 
 def _sqlite(file: Path) -> Engine:
+    import sqlite3
+
+    def connected() -> sqlite3.Connection:
+        # Not made anew where it is gone: an empty store is none.
+        place = f"{file.absolute().as_uri()}?mode=rw"
+        return sqlite3.connect(place, timeout=LOCK_SECONDS, check_same_thread=False, uri=True)
+
     made = sqlalchemy.create_engine(
         sqlalchemy.URL.create("sqlite", database=str(file)),
-        connect_args={"timeout": LOCK_SECONDS},
+        creator=connected,
         pool_size=4,
         max_overflow=12,
         pool_timeout=LOCK_SECONDS,
@@ -80,13 +88,23 @@ def _sqlite(file: Path) -> Engine:
     def opened(raw: Any, _record: Any) -> None:
         raw.isolation_level = None  # the module would begin transactions by itself, and later than we need
         cursor = raw.cursor()
-        with contextlib.suppress(_read_only()):
+        with contextlib.suppress(sqlite3.OperationalError):  # of one that may only be read
             cursor.execute("PRAGMA journal_mode=WAL")
         # FULL: what was acknowledged is on the disk, also when the power goes. The other is the same for macOS.
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA fullfsync=1")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
+
+    @event.listens_for(made, "checkout")
+    def taken(_raw: Any, record: Any, _proxy: Any) -> None:
+        """What is written to a file that has no name any more would be acknowledged, and gone with this process."""
+        there = _identity(file)
+        if there is None:
+            msg = f"the store's file {file} is gone; nothing was changed. Put it back, or start the server again"
+            raise StoreRefused(msg)
+        if record.info.setdefault(_FILE, there) != there:
+            raise sqlalchemy.exc.DisconnectionError  # another file has its place: a new connection is made
 
     @event.listens_for(made, "begin")
     def began(connection: Connection) -> None:
@@ -97,10 +115,13 @@ def _sqlite(file: Path) -> Engine:
     return made
 
 
-def _read_only() -> type[Exception]:
-    import sqlite3
-
-    return sqlite3.OperationalError
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Tells a file from another of its name."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _postgresql(url: str) -> Engine:
