@@ -24,6 +24,7 @@ from turnout.deploy.document import Document, parse_document
 from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.kept import Kept
 from turnout.deploy.load import detect_format, load_options
+from turnout.deploy.locations import located_artifact
 from turnout.deploy.policy import VersionPolicy
 from turnout.deploy.repository import models_in, versions_in
 from turnout.deploy.spec import ModelSpec, ServeSpec
@@ -49,6 +50,9 @@ def serve(arguments: argparse.Namespace) -> int:
     found = ", ".join([_said(model) for model in spec.models] + [one.name for one in document.endpoints])
     logging.basicConfig(level=logging.INFO, format="turnout: %(message)s", stream=sys.stderr)
     say(f"loading {found} ...")
+    if arguments.spec is None:  # whole paths, as in a spec file: one that says the same later changes nothing
+        models = tuple(replace(one, artifact=located_artifact(one.artifact, Path.cwd())) for one in spec.models)
+        spec, document = replace(spec, models=models), Document(models=models)
     return supervise(lambda kept: asyncio.run(_run(spec, supply, document, kept)))
 
 
