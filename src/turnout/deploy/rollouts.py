@@ -308,7 +308,7 @@ class Rollouts:
                 count += pairs.requests
                 # Rows of one request may resemble each other: a request counts once, by its share of rows.
                 differ += round(pairs.requests * (pairs.rows - pairs.agreed) / pairs.rows) if pairs.rows else 0
-                failed += record.count(state.policy.to).failed
+                failed += sum(pairs.failed["shadow"].values())
         return Pairs(count, differ, failed)
 
     async def _stable_ago(self, name: str, policy: RolloutPolicy) -> int:

@@ -66,6 +66,7 @@ def resumed(state: RolloutState, now: float) -> RolloutState:
         by="",
         began=now if state.phase is Phase.INCONCLUSIVE else state.began + asleep,
         entered=state.entered + asleep,
+        forced=state.forced + asleep if state.forced else 0.0,
         reason="it was resumed",
         rose=dict.fromkeys(state.rose, now),
     )
