@@ -58,8 +58,24 @@ def wait_until(act: Any, patience: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+SLOW = """
+import time
+
+import numpy as np
+
+example = {"x": np.array([1.0])}
+
+
+def predict(inputs):
+    time.sleep(0.02)
+    return {"score": inputs["x"] * 2.0}
+"""
+
+
 def test_nothing_is_lost_while_replicas_come_and_go(tmp_path: Path) -> None:
+    """Each replica always has something inside, also at the moment in which it is to go."""
     path = write(tmp_path, replicas=1, routers=2)
+    (tmp_path / "v1.py").write_text(SLOW)
     with serving("--spec", str(path)) as server, OpenLoop(server, "fraud", 200.0) as load:
         load.wait_for(100)
         for count in (3, 1, 2, 1, 3, 1):
@@ -123,6 +139,7 @@ def test_a_controller_that_dies_while_replicas_leave_loses_nothing(tmp_path: Pat
     assert all(one.status == 200 for one in load.seen)
 
 
+@pytest.mark.slow
 def test_the_canary_grows_before_its_weight_does(tmp_path: Path) -> None:
     rollout = {"steps": [10, 50, 100], "min_seconds": 0.5, "min_samples": 20, "interval": 0.5}
     path = write(tmp_path, replicas=3, **rollout, guard={"latency": "off"})
