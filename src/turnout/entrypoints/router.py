@@ -194,8 +194,11 @@ class Router:
             case "gone":
                 self._disconnect(message["replica"])
             case "show":
-                self.live.show(message["model"], Routing.from_json(message["routing"]))
-                self._wire.send({"event": "shown"})
+                try:
+                    self.live.show(message["model"], Routing.from_json(message["routing"]))
+                except Exception:
+                    logger.exception("%s goes on as it was: what it should be cannot be shown", message["model"])
+                self._wire.send({"event": "shown"})  # whatever came of it, nobody is to wait for ever
             case "expect":
                 self.live.expect(message["models"])
             case "inline":

@@ -146,6 +146,8 @@ def _latency(
     both = sum(slow) and sum(usual)
     steps = math.ceil(math.log(guard.max_ratio) / _GROWTH - 1e-6)
     found = quantile_slower(slow, usual, quantile, steps, needed) if both else -math.inf
+    if both and canary.quantile(quantile) - stable.quantile(quantile) < guard.min_difference:
+        found = min(found, 0.0)  # slower by so many times, and by nothing that anybody would notice
     low, high = _ratios(slow, usual, quantile, needed) if full and both else (None, None)
     return Finding(
         name=f"latency p{quantile * 100:g}",

@@ -31,17 +31,21 @@ class IncreaseGuard(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fi
 
 class LatencyGuard(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """max_ratio: how many times the stable version's quantile the new one's may be. quantile: one, or each of several.
+    min_difference: seconds that it has to be slower by besides, for a fraction of a millisecond is the machine's.
 
     A slower version is found by the middle (0.5) long before enough has been seen of the slowest (0.95).
     """
 
     quantile: float | tuple[float, ...] = (0.5, 0.95)
     max_ratio: float = 1.2
+    min_difference: float = 0.001
 
     def __post_init__(self) -> None:
         """Raises InvalidInput."""
         fine = bool(self.quantiles) and all(0.0 < one < 1.0 for one in self.quantiles)
         _check(fine, "quantile", "between 0 and 1, as 0.95, or a list of such", self.quantile)
+        fine = 0.0 <= self.min_difference < math.inf
+        _check(fine, "min_difference", "0 or more seconds, as 0.001", self.min_difference)
         _check(1.0 <= self.max_ratio < math.inf, "max_ratio", "at least 1, as 1.2", self.max_ratio)
 
     @property
