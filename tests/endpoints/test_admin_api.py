@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.endpoints.models import write_model
-from turnout.deploy.home import home
+from turnout.deploy.home import home, socket_path
 from turnout.entrypoints.admin import ACTS
 from turnout.entrypoints.remote import ask_here
 from turnout.testing.server import Answer, Server, serving
@@ -140,6 +141,13 @@ def test_a_shadow_is_reported_as_json_and_as_a_page(server: Server) -> None:
         ("POST", "/endpoints/fraud/traffic", {"weights": {"v1": 90, "v2": 20}}, 400),
         ("POST", "/endpoints/fraud/traffic", {"weights": {"v9": 100}}, 400),
         ("POST", "/endpoints/fraud/traffic", {"weights": "all"}, 400),
+        ("POST", "/endpoints/fraud/traffic", {"weights": None}, 400),
+        ("POST", "/endpoints/fraud/traffic", {}, 400),
+        ("POST", "/apply", {"document": SPEC, "base": True}, 400),
+        ("POST", "/apply", {"document": "# \ud800"}, 400),
+        ("POST", "/endpoints/fraud/metrics", {"metric": "m", "values": [{"variant": "v1", "value": 10**400}]}, 400),
+        ("POST", "/endpoints/fraud/metrics", {"metric": ["m"], "values": [{"variant": "v1", "value": 1}]}, 400),
+        ("POST", "/endpoints/fraud/explain", {"request": []}, 400),
         ("POST", "/endpoints/fraud/rollout", {"act": "fly"}, 400),
         ("POST", "/endpoints/fraud/rollout", {"act": "pause"}, 404),
         ("GET", "/history?limit=x", None, 400),
@@ -154,6 +162,36 @@ def test_what_is_wrong_is_the_callers_and_changes_nothing(
     assert answer.status == status, answer.body
     assert answer.json()["error"]
     assert good(call(server, "GET", "/history"))["current"] == before
+
+
+def test_a_report_is_taken_whole_or_not_at_all(server: Server) -> None:
+    def report(*values: object) -> Answer:
+        said = {"metric": "whole", "values": [{"variant": "v1", "value": value} for value in values]}
+        return call(server, "POST", "/endpoints/fraud/metrics", said)
+
+    refused = [{"variant": "v1", "value": 1}, {"prediction_id": "R1-0-5f1b8c0e9d7a4b3c2d1e0f9a", "value": "x"}]
+    assert call(server, "POST", "/endpoints/fraud/metrics", {"metric": "whole", "values": refused}).status == 400
+    assert report(1, 2, "x").status == 400
+    assert good(report(1, 2))["taken"] == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({"do": "admin", "token": "\ud800", "question": {}}, "InvalidInput"),
+        ({"do": "admin", "token": "é", "question": {}}, "Unauthenticated"),
+        ({"do": ["admin"]}, "InvalidInput"),
+        ({"do": "plan", "document": "#" * (9 << 20)}, "InvalidInput"),
+    ],
+)
+def test_what_is_no_question_is_answered_all_the_same(server: Server, said: dict[str, Any], kind: str) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(30.0)
+        sock.connect(str(socket_path(server.port)))
+        sock.sendall(json.dumps(said).encode() + b"\n")
+        sock.shutdown(socket.SHUT_WR)
+        assert json.loads(sock.makefile("rb").readline())["failed"] == kind
+    assert "Traceback" not in server.log
 
 
 def test_the_command_line_reaches_it_from_anywhere_with_the_token(server: Server, folder: Path) -> None:

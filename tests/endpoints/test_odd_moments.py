@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from tests.endpoints.models import write_model
 from tests.endpoints.open_loop import OpenLoop
-from turnout.core.errors import LoadFailed
+from turnout.core.errors import LoadFailed, ModelNotFound, NotReady
 from turnout.entrypoints.remote import ask_here
 from turnout.testing.server import Server, serving
 
@@ -67,3 +69,52 @@ def test_an_endpoint_that_was_removed_is_there_as_soon_as_that_is_undone(server:
     assert server.request("POST", "/predict/fraud", {"x": [1.0]}).status == 404
     ask_here(server.port, {"do": "undo"})
     assert factor(server) == 3.0
+
+
+def kill_the_controller(server: Server) -> None:
+    before = server.controller
+    os.kill(before, signal.SIGKILL)
+
+    def answers() -> bool:
+        try:
+            return server.controller not in (0, before) and bool(ask_here(server.port, {"do": "history"})["current"])
+        except NotReady:
+            return False
+
+    server.wait_until(answers, what="another controller")
+
+
+def test_a_server_of_models_that_got_endpoints_knows_them_after_its_controller_was_killed(
+    server: Server, folder: Path
+) -> None:
+    """Nor does it lose what was loaded by hand."""
+    apply(server, folder, ENDPOINT.format("three.py"))
+    ask_here(server.port, {"do": "load", "model": "other", "artifact": str(folder / "five.py")})
+    kill_the_controller(server)
+    assert ask_here(server.port, {"do": "endpoint", "endpoint": "fraud"})["traffic"] == {"v1": 100.0}
+    assert factor(server) == 3.0
+    assert server.request("POST", "/predict/other", {"x": [1.0]}).status == 200
+
+
+def test_a_rollout_goes_on_where_what_was_to_end_it_does_not_load(server: Server, folder: Path) -> None:
+    """It is carried on, too, in a server that had no endpoint when it was started."""
+    two = (
+        "endpoints: {{fraud: {{versions: {{v1: {{model: two.py}}, v2: {{model: {}}}}}, traffic: {{v1: {}, v2: {}}}, "
+        "rollout: {{to: v2, steps: [10, 100], min_seconds: 3600}}}}}}\n"
+    )
+
+    def rollout(act: str) -> Any:
+        return ask_here(server.port, {"do": "rollout", "endpoint": "fraud", "act": act})
+
+    apply(server, folder, two.format("three.py", 100, 0))
+    rollout("start")
+    server.wait_until(
+        lambda: ask_here(server.port, {"do": "endpoint", "endpoint": "fraud"})["traffic"]["v2"] == 10, what="a step"
+    )
+    with pytest.raises(LoadFailed):
+        apply(server, folder, two.format("bad.py", 50, 50))
+    assert rollout("status")["phase"] == "canary"
+    apply(server, folder, two.format("three.py", 50, 50))
+    with pytest.raises(ModelNotFound):
+        rollout("status")
+    assert ask_here(server.port, {"do": "endpoint", "endpoint": "fraud"})["traffic"] == {"v1": 50.0, "v2": 50.0}

@@ -29,8 +29,10 @@ from turnout.runtime.wire import Message
 logger = logging.getLogger("turnout")
 Question = Mapping[str, Any]
 Act = Callable[[Question], Awaitable[Any]]
-_MAX_LINE = 1 << 20
+#: A document of the largest size, each character of which is written as an escape.
+_MAX_LINE = 8 << 20
 _CROWD = 1024
+_LEFT_OVER_SECONDS = 5.0
 
 
 class Administration:
@@ -123,8 +125,15 @@ class Administration:
             while line := await reader.readline():
                 writer.write(json.dumps(await self._answer(_question(line))).encode() + b"\n")
                 await writer.drain()
-        except (OSError, ValueError):  # it went away, or its line is endless
-            pass
+        except OSError:
+            pass  # it went away
+        except ValueError:
+            failure = {"failed": "InvalidInput", "message": f"a question has at most {_MAX_LINE} bytes"}
+            with contextlib.suppress(OSError, TimeoutError):
+                writer.write(json.dumps(failure).encode() + b"\n")
+                async with asyncio.timeout(_LEFT_OVER_SECONDS):  # who still writes would not see the answer
+                    while await reader.read(_MAX_LINE):
+                        pass
         finally:
             writer.close()
 
@@ -132,6 +141,7 @@ class Administration:
         try:
             if question is None:
                 raise InvalidInput("not a JSON object")
+            _check_text(question)
             return {"answer": await self._act(question)(question)}
         except Failure as failure:
             return {"failed": type(failure).__name__, "message": failure.message}
@@ -243,6 +253,16 @@ def _check_model(managed: Managed | None) -> None:
             expected="a model that is served by itself; endpoints change with their document",
             example="turnout apply turnout.yaml",
         )
+
+
+def _check_text(question: Question) -> None:
+    """Raises InvalidInput for what could be neither stored nor shown."""
+    try:
+        json.dumps(question, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("a text in it is no Unicode: half of a surrogate pair", field="question") from None
+    except RecursionError:
+        raise InvalidInput("nested too deeply", field="question") from None
 
 
 def _question(line: bytes) -> Question | None:

@@ -6,25 +6,43 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from time import localtime, strftime
-from typing import Any
+from typing import Any, Protocol
 
-from turnout.core.errors import Conflict, Failure, InvalidInput, ModelNotFound
+from turnout.core.errors import Conflict, InvalidInput, ModelNotFound
+from turnout.deploy.asked import document_in, shown, who, whole
 from turnout.deploy.changes import Actual, Changes, changes
 from turnout.deploy.converge import Converge, Staged, Wanted
-from turnout.deploy.document import Document, parse_document
+from turnout.deploy.document import Document
 from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.happenings import Happenings
-from turnout.deploy.store.failures import StoreUnavailable
+from turnout.deploy.store.failures import StoreDamaged, StoreTooNew, StoreUnavailable
 from turnout.deploy.store.records import Change, Lease, Revision, digest_of
 from turnout.deploy.store.store import Store, Transaction, open_store
-from turnout.deploy.supply import Found
+from turnout.deploy.store.url import is_there
 from turnout.deploy.threads import in_thread
 from turnout.graph.allocation import Allocation, allocate
 
 logger = logging.getLogger("turnout")
 Question = Mapping[str, Any]
+
+
+class Rollouts(Protocol):
+    """Of one server."""
+
+    def let_go(self, document: Document) -> Mapping[str, Any]:
+        """Carries on no rollout whose endpoint's traffic is to be other than it says; gives those, by endpoint."""
+
+    def take_back(self, over: Mapping[str, Any]) -> None:
+        """Goes on with them: nothing was changed."""
+
+    def ended(self, over: Mapping[str, Any], author: str) -> None:
+        """They are over."""
+
+
+#: The kind of the documents in which rollouts are written down.
+ROLLOUT = "rollout"
 _APPLIED = "applied"
+_STARTED = "the server was started with it"
 _SOURCE = "source"
 _REMEMBERED = 100
 _MOST = 1000
@@ -36,13 +54,16 @@ class ControlPlane:
 
     def __init__(self, converge: Converge, document: Document) -> None:
         self.document = document
+        self._source = document.digest
         self.revision = 0
         self.allocations: dict[str, Any] = {}
         self.happenings = Happenings(self.call)
         #: Says what is known of what runs, and whether a document fits in memory.
         self.actual: Callable[[Document], Actual] | None = None
-        #: Asked before somebody changes what is in force: with what shall be, and who wants it.
-        self.before_change: Callable[[Document, str], Awaitable[None]] | None = None
+        #: Who carries rollouts on, and is told when somebody else changes what is in force.
+        self.rollouts: Rollouts | None = None
+        #: Called once there is a first revision.
+        self.on_first: Callable[[], Awaitable[None]] | None = None
         self._names: dict[int, dict[str, list[str]]] = {}
         self._converge = converge
         #: Where the store is.
@@ -65,15 +86,24 @@ class ControlPlane:
     async def begin(self, *, keep_going: bool) -> None:
         """Serves what the document says, or what became of it since it was applied to this store."""
         document = self.document
-        if not document.endpoints:
+        if not document.endpoints and not is_there(self.url):
             return  # nothing is guided: no store is needed before something is to be changed
         async with self._changing:
-            source = await self.call(lambda store: store.document(_SOURCE, "digest"))
-            current: Revision | None = await self.call(lambda store: store.current())
+            try:
+                source = await self.call(lambda store: store.document(_SOURCE, "digest"))
+                current: Revision | None = await self.call(lambda store: store.current())
+            except (StoreUnavailable, StoreDamaged, StoreTooNew) as failure:
+                if document.endpoints:
+                    raise
+                logger.warning("models are served as the server was told, for the store is away: %s", failure.message)
+                return
             if current is not None and source is not None and source.value == document.digest:
                 applied = await self._applied(current.number)
                 found = Document.from_text(current.document)
-                staged = await self._converge.stage(_endpoints(found), applied["pins"])
+                known = self._converge.is_in_force(Wanted.whole_of(found), current.number)
+                staged = await self._converge.stage(
+                    Wanted.endpoints_of(found) if known else Wanted.whole_of(found), applied["pins"]
+                )
                 await self._converge.use(staged, current.number, applied["allocations"])
                 self._is(found, current.number, applied["allocations"])
                 await self._remember_names()
@@ -82,33 +112,19 @@ class ControlPlane:
                         "revision %d goes on, which was made of this document: %s", current.number, current.reason
                     )
                 return
+            if not document.endpoints and current is None:
+                return
             staged = (
-                await self._stage_what_loads(document)
+                await self._converge.stage_what_loads(document.endpoints)
                 if keep_going
-                else await self._converge.stage(_endpoints(document))
+                else await self._converge.stage(Wanted.endpoints_of(document))
             )
 
-            def commit(change: Transaction) -> Revision:
-                change.put(_SOURCE, "digest", document.digest)
-                return change.propose(document.to_text(), author="serve", reason="the server was started with it")
-
-            await self._commit(staged, document, commit)
-
-    async def _stage_what_loads(self, document: Document) -> Staged:
-        """All endpoints that can be served; what is wrong with the others is said."""
-        loaded: dict[str, list[Found]] = {}
-        graphs: dict[str, Mapping[str, Any]] = {}
-        good = []
-        for endpoint in document.endpoints:
-            try:
-                staged = await self._converge.stage(Wanted((), (endpoint,), whole=False))
-            except Failure as failure:
-                logger.error("%s", failure.message)  # noqa: TRY400  the sentence says all
-            else:
-                loaded |= staged.endpoints
-                graphs |= staged.graphs
-                good.append(endpoint)
-        return Staged(Wanted((), good, whole=False), {}, loaded, graphs)
+            await self._commit(
+                staged,
+                document,
+                lambda change: change.propose(document.to_text(), author="serve", reason=_STARTED),
+            )
 
     async def follow(self) -> None:
         """Serves what another controller has put in force, where one has."""
@@ -118,7 +134,7 @@ class ControlPlane:
                 return
             document = Document.from_text(current.document)
             applied = await self._applied(current.number)
-            staged = await self._converge.stage(_wanted(document), applied["pins"])
+            staged = await self._converge.stage(Wanted.whole_of(document), applied["pins"])
             await self._converge.use(staged, current.number, applied["allocations"])
             self._is(document, current.number, applied["allocations"])
             logger.info("revision %d is in force: %s has put it there", current.number, current.author)
@@ -127,12 +143,13 @@ class ControlPlane:
 
     async def plan(self, question: Question) -> Any:
         """What applying a document would change."""
-        document = _document(question)
+        document = document_in(question)
         return self._changes(document).to_json()
 
     async def apply(self, question: Question) -> Any:
         """Makes a document the desired state; what cannot be loaded leaves everything as it is."""
-        document = _document(question)
+        document = document_in(question)
+        whole(question, "base", None)  # also where nothing is to be done
         async with self._changing:
             diff = self._changes(document)
             if not diff.changed:
@@ -143,6 +160,10 @@ class ControlPlane:
     async def traffic(self, question: Question) -> Any:
         """Changes an endpoint's weights."""
         endpoint, weights = str(question.get("endpoint", "")), question.get("weights")
+        if not isinstance(weights, Mapping):  # without any, a document means the usual ones
+            raise InvalidInput(
+                "missing", field="weights", expected="percent by version", example='{"v7": 90, "v8": 10}'
+            )
         async with self._changing:
             document = self.document.with_traffic(endpoint, weights)
             await self.change(document, question)
@@ -160,48 +181,54 @@ class ControlPlane:
             parent: Revision = await self.call(lambda store: store.revision(number))
             document = Document.from_text(parent.document)
             applied = await self._applied(parent.number)
-            staged = await self._converge.stage(_wanted(document), applied["pins"])
+            staged = await self._converge.stage(Wanted.whole_of(document), applied["pins"])
 
-            def commit(store: Store) -> Revision:
+            def act(store: Store) -> Revision:
                 with store.transaction() as change:
-                    return change.undo(base=now, **_who(question))
+                    self._end(change, over)
+                    return change.undo(base=now, **who(question))
 
-            await self._tell_before(document, question)
-            await self.call(commit)
+            over = self._let_go(document)
+            await self._write(act, document, staged, over)
             await self._converge.use(staged, parent.number, applied["allocations"])
             self._is(document, parent.number, applied["allocations"])
+            self._ended(over, question)
             self.happenings.tell("undo", "", f"back to revision {parent.number} from {now}", revision=parent.number)
         return {"revision": self.revision, "text": f"revision {parent.number} is in force again (it was {now})"}
 
     async def history(self, question: Question) -> Any:
         """The changes, newest first."""
-        limit, before = _whole(question, "limit", 20), _whole(question, "before", None)
+        limit, before = whole(question, "limit", 20), whole(question, "before", None)
         found: list[Change] = await self.call(lambda store: store.history(min(limit or 1, _MOST), before))
-        revisions = [
-            {
-                "number": one.revision, "seq": one.seq, "act": one.act, "author": one.author, "reason": one.reason,
-                "change": one.diff.partition("\n")[0] or one.act, "diff": one.diff, "at": one.at,
-                "at_text": strftime("%Y-%m-%d %H:%M:%S", localtime(one.at)), "current": number == 0 and before is None,
-            }
-            for number, one in enumerate(found)
-        ]  # fmt: skip
-        return {"current": self.revision, "revisions": revisions}
+        return {"current": self.revision, "revisions": shown(found, newest=before is None)}
 
     async def events(self, question: Question) -> Any:
         """What has happened after a number."""
-        return await self.happenings.after(_whole(question, "after", -1) or 0, _whole(question, "wait", 25) or 0)
+        return await self.happenings.after(whole(question, "after", -1) or 0, whole(question, "wait", 25) or 0)
 
     # -- changes ------------------------------------------------------------------------------------------
 
     async def set_traffic(
-        self, endpoint: str, weights: Mapping[str, float], *, author: str, reason: str, lease: Lease | None = None
+        self,
+        endpoint: str,
+        weights: Mapping[str, float],
+        *,
+        author: str,
+        reason: str,
+        lease: Lease | None = None,
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Other weights, by whoever has decided that for good reasons. lease: what shows that nobody else decides."""
+        """Other weights, by whoever has decided that for good reasons. lease: what shows that nobody else decides.
+
+        holds: whether the decision still does, once it is its turn.
+        """  # fmt: skip
         async with self._changing:
+            if not holds():
+                return
             document = self.document.with_traffic(endpoint, dict(weights))
             diff = self._changes(document)
             if diff.changed:
-                staged = await self._converge.stage(_wanted(document))
+                staged = await self._converge.stage(Wanted.whole_of(document))
                 base = self.revision or None
                 await self._commit(
                     staged,
@@ -218,13 +245,15 @@ class ControlPlane:
         base = self._base(question)
         if not diff.changed:
             return
-        await self._tell_before(document, question)
-        staged = await self._converge.stage(_wanted(document))
+        staged = await self._converge.stage(Wanted.whole_of(document))
+        over = self._let_go(document)
         await self._commit(
             staged,
             document,
-            lambda change: change.propose(document.to_text(), diff=diff.text, base=base, **_who(question)),
+            lambda change: change.propose(document.to_text(), diff=diff.text, base=base, **who(question)),
+            over=over,
         )
+        self._ended(over, question)
 
     @property
     def changing(self) -> asyncio.Lock:
@@ -253,9 +282,17 @@ class ControlPlane:
             found = Document.from_text(revision.document)
             self._names[revision.number] = {one.name: [v.name for v in one.versions] for one in found.endpoints}
 
-    async def _tell_before(self, document: Document, question: Question) -> None:
-        if self.before_change is not None:
-            await self.before_change(document, str(question.get("author", "api")))
+    def _let_go(self, document: Document) -> Mapping[str, Any]:
+        return self.rollouts.let_go(document) if self.rollouts is not None else {}
+
+    def _ended(self, over: Mapping[str, Any], question: Question) -> None:
+        if self.rollouts is not None and over:
+            self.rollouts.ended(over, str(question.get("author", "api")))
+
+    @staticmethod
+    def _end(change: Transaction, over: Mapping[str, Any]) -> None:
+        for name in over:
+            change.delete(ROLLOUT, name)
 
     async def _commit(
         self,
@@ -263,28 +300,45 @@ class ControlPlane:
         document: Document,
         commit: Callable[[Transaction], Revision],
         lease: Lease | None = None,
+        over: Mapping[str, Any] | None = None,
     ) -> None:
         """Writes the revision down, then guides requests so; without the first there is no second."""
+        ended, first = over or {}, self.revision == 0
         allocations = {one.name: self._allocation(one) for one in document.endpoints}
         applied = json.dumps({"pins": staged.pins(), "allocations": allocations})
 
         def act(store: Store) -> Revision:
             with store.transaction(lease) as change:
+                self._end(change, ended)
+                if first:
+                    change.put(_SOURCE, "digest", self._source)
                 revision = commit(change)
                 change.put(_APPLIED, str(revision.number), applied)
                 return revision
 
-        try:
-            revision: Revision = await self._written(act, document)
-        except BaseException:
-            self._converge.unstage(list(staged.endpoints))
-            raise
+        revision = await self._write(act, document, staged, ended)
         await self._converge.use(staged, revision.number, allocations)
         self._is(document, revision.number, allocations)
-        first = revision.diff.partition("\n")[0] or revision.reason
+        said = revision.diff.partition("\n")[0] or revision.reason
         self.happenings.tell(
-            "revision", "", f"{revision.number} by {revision.author}: {first}", revision=revision.number
+            "revision", "", f"{revision.number} by {revision.author}: {said}", revision=revision.number
         )
+        if first:
+            await self._remember_names()
+            if self.on_first is not None:
+                await self.on_first()
+
+    async def _write(
+        self, act: Callable[[Store], Revision], document: Document, staged: Staged, over: Mapping[str, Any]
+    ) -> Revision:
+        """What an act has written; where it has not, all goes on as it was."""
+        try:
+            return await self._written(act, document)
+        except BaseException:
+            self._converge.unstage(list(staged.endpoints))
+            if self.rollouts is not None:
+                self.rollouts.take_back(over)
+            raise
 
     async def _written(self, act: Callable[[Store], Revision], document: Document) -> Revision:
         """What an act has written. Where the connection broke off while it was, the store is asked what came of it."""
@@ -317,7 +371,7 @@ class ControlPlane:
 
     def _base(self, question: Question) -> int | None:
         """What the caller has started from; raises Conflict at once where that is not what is in force."""
-        base = _whole(question, "base", None)
+        base = whole(question, "base", None)
         if base is None:
             return self.revision or None
         if base != self.revision:
@@ -334,39 +388,3 @@ class ControlPlane:
 
 def _digest(document: Document) -> str:
     return digest_of(document.to_text())
-
-
-def _endpoints(document: Document) -> Wanted:
-    """At the start: the models are looked after already."""
-    return Wanted((), document.endpoints, whole=False)
-
-
-def _wanted(document: Document) -> Wanted:
-    return Wanted(document.models, document.endpoints)
-
-
-def _document(question: Question) -> Document:
-    said = question.get("document")
-    if not isinstance(said, str | dict):
-        raise InvalidInput("missing", field="document", expected="the whole desired state: YAML text or a JSON object")
-    document = parse_document(said, str(question.get("path", "")))
-    document.check_environment()
-    return document
-
-
-def _whole(question: Question, key: str, default: int | None) -> int | None:
-    """A whole number that somebody says, as such or as text. Raises InvalidInput."""
-    said = question.get(key)
-    if said is None or said == "":
-        return default
-    try:
-        found = int(said) if isinstance(said, str | int) and not isinstance(said, bool) else None
-    except ValueError:
-        found = None
-    if found is None or not -1 <= found < 1 << 62:
-        raise InvalidInput("not a whole number", field=key, expected="0 or more", got=repr(said)[:60])
-    return found
-
-
-def _who(question: Question) -> dict[str, str]:
-    return {"author": str(question.get("author", "api"))[:200], "reason": str(question.get("reason", ""))[:2000]}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from turnout.core.errors import Failure, LoadFailed
 from turnout.core.signature import Signature
+from turnout.deploy.document import Document
 from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.graphs import prove
 from turnout.deploy.managed import Managed, Version
@@ -31,6 +32,16 @@ class Wanted(NamedTuple):
     models: Sequence[ModelSpec]
     endpoints: Sequence[EndpointSpec]
     whole: bool = True
+
+    @classmethod
+    def whole_of(cls, document: Document) -> Wanted:
+        """All that a document says, and nothing else."""
+        return cls(document.models, document.endpoints)
+
+    @classmethod
+    def endpoints_of(cls, document: Document) -> Wanted:
+        """Its endpoints, where its models are looked after already."""
+        return cls((), document.endpoints, whole=False)
 
 
 #: By endpoint and version: what was found when that revision was applied.
@@ -86,6 +97,22 @@ class Converge:
             raise
         return Staged(wanted, models, endpoints, graphs)
 
+    async def stage_what_loads(self, endpoints: Sequence[EndpointSpec]) -> Staged:
+        """All endpoints that can be served; what is wrong with the others is said."""
+        loaded: dict[str, list[Found]] = {}
+        graphs: dict[str, Mapping[str, Any]] = {}
+        good = []
+        for endpoint in endpoints:
+            try:
+                staged = await self.stage(Wanted((), (endpoint,), whole=False))
+            except Failure as failure:
+                logger.error("%s", failure.message)  # noqa: TRY400  the sentence says all
+            else:
+                loaded |= staged.endpoints
+                graphs |= staged.graphs
+                good.append(endpoint)
+        return Staged(Wanted((), good, whole=False), {}, loaded, graphs)
+
     def unstage(self, names: Sequence[str]) -> None:
         """What was staged is not wanted after all."""
         for name in names:
@@ -123,6 +150,14 @@ class Converge:
                 self._watch(replace(managed.spec, watch=0.0), [])  # or the next change would bring it back
                 self._versions.remove(name)
         await self._versions.settled("")
+
+    def is_in_force(self, wanted: Wanted, revision: int) -> bool:
+        """Whether a revision is carried out already: what was done by hand since is left as it is."""
+        if not wanted.endpoints:
+            return all(self._is_served(model) for model in wanted.models)
+        there = {one.spec.name: one.guide.revision for one in self._versions.models.values() if one.guide is not None
+                 and not one.removed}  # fmt: skip
+        return there == {endpoint.name: revision for endpoint in wanted.endpoints}
 
     def _is_served(self, model: ModelSpec) -> bool:
         """Whether a model is wanted just as it is: then nobody is asked what it stands for now."""

@@ -77,7 +77,7 @@ class Guidance:
             "endpoint": self._endpoint,
             "explain": self._explain,
             "rollout": self.rollouts.act,
-            "metric": self.rollouts.metric,
+            "metric": self.rollouts.reported.metric,
             "scale": self.scaling.act,
             "shadow_report": self._shadow_report,
             "token": self._say_token,
@@ -99,10 +99,14 @@ class Guidance:
         self.scaling.settle_all()
         await self.control_plane.begin(keep_going=keep_going)
         if self.control_plane.revision:
-            await self.rollouts.begin()
-            if self._leadership is not None:
-                self._leadership.begin()
+            await self._carry_on()
+        self.control_plane.on_first = self._carry_on
         self.begun = True
+
+    async def _carry_on(self) -> None:
+        await self.rollouts.begin()
+        if self._leadership is not None:
+            self._leadership.begin()
 
     def end(self) -> None:
         """Nothing is changed any more."""
@@ -115,7 +119,7 @@ class Guidance:
         token, said, inner = self._token, question.get("token"), question.get("question")
         if token is None or not isinstance(said, str) or not token.fits(said) or not isinstance(inner, dict):
             raise Unauthenticated("this is not the server's token; `turnout token` prints it to whoever started it")
-        if inner.get("do") in {"token", "admin"}:
+        if inner.get("do") in ("token", "admin"):
             raise InvalidInput("not offered here", field="do")
         return inner
 
@@ -157,7 +161,7 @@ class Guidance:
         if guide is None:
             raise NotReady(f"{name!r} is not loaded yet", retry_after=1.0)
         spec = self.control_plane.endpoint(name)
-        said = question.get("request") or {}
+        said = {} if question.get("request") is None else question["request"]
         if not isinstance(said, dict):
             raise InvalidInput("not an object", field="request", expected="{headers, cookies, query, inputs}")
         trees = self._built(managed, guide)

@@ -13,16 +13,16 @@ from typing import Any
 import msgspec
 
 from turnout.core.errors import Conflict, Failure, InvalidInput, ModelNotFound
-from turnout.deploy.control_plane import ControlPlane
+from turnout.deploy.control_plane import ROLLOUT, ControlPlane
 from turnout.deploy.document import Document
 from turnout.deploy.following import Following
 from turnout.deploy.leadership import Leadership
 from turnout.deploy.observations import Observations
 from turnout.deploy.plan import Phase as VersionPhase
 from turnout.deploy.references import resolved
+from turnout.deploy.reported import Reported
 from turnout.deploy.rollout.commands import Command, answered, command, new_rollout
 from turnout.deploy.rollout.machine import decide
-from turnout.deploy.rollout.metrics import Metrics
 from turnout.deploy.rollout.policy import RolloutPolicy
 from turnout.deploy.rollout.state import (
     WATCHED,
@@ -46,13 +46,9 @@ from turnout.graph.shadow_record import ShadowRecord
 
 logger = logging.getLogger("turnout")
 Question = Mapping[str, Any]
-_KIND = "rollout"
-_METRICS = "metrics"
-_SAVE_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
 _TICK = 0.2
 _CRASHES = 3
-_MOST_VALUES = 10_000
 _WORDS: Mapping[str, Command] = {
     "start": "start", "pause": "pause", "resume": "resume", "promote": "promote", "abort": "abort",
 }  # fmt: skip
@@ -69,7 +65,7 @@ class Rollouts:
         workers: Workers,
         following: Following,
     ) -> None:
-        self.metrics = Metrics(plane.versions_of)
+        self.reported = Reported(plane)
         self.leadership: Leadership | None = None
         self.shared: SharedEvidence | None = None
         self._plane = plane
@@ -81,18 +77,15 @@ class Rollouts:
         self._last: dict[str, Decision] = {}
         self._stable_before: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
-        self._unsaved, self._saved = False, 0.0
         self._led, self._looked = False, 0.0
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
-        plane.before_change = self._let_go
+        plane.rollouts = self
 
     async def begin(self) -> None:
         """Goes on with those that were under way."""
         await self._read()
-        kept = await self._plane.call(lambda store: store.document(_METRICS, "all"))
-        if kept is not None:
-            self.metrics.take_json(json.loads(kept.value))
+        await self.reported.begin()
         self._task = asyncio.ensure_future(self._tick())
 
     def end(self) -> None:
@@ -128,37 +121,6 @@ class Rollouts:
         await self._carry_out(name, decision, str(question.get("author", "api")))
         return self._status(name)
 
-    async def metric(self, question: Question) -> Any:
-        """Values that came of predictions: all of a report, or none of it where one is wrong."""
-        name = str(question.get("endpoint", ""))
-        names = [version.name for version in self._plane.endpoint(name).versions]
-        metric, values = str(question.get("metric") or ""), question.get("values")
-        if not isinstance(values, list) or not 0 < len(values) <= _MOST_VALUES:
-            raise InvalidInput(
-                "not a list of values", field="values", expected=f"1 to {_MOST_VALUES} objects",
-                example='[{"prediction_id": "R3-0-5f1b8c0e9d7a4b3c2d1e0f9a", "value": 1}]',
-            )  # fmt: skip
-        taken = 0
-        for place, one in enumerate(values):
-            taken += self._take(name, names, metric, one, f"values[{place}]")
-        self._unsaved = self._unsaved or taken > 0
-        return {"taken": taken, "known_already": len(values) - taken, "text": f"{taken} of {len(values)} taken"}
-
-    def _take(self, name: str, names: list[str], metric: str, said: Any, path: str) -> bool:
-        if not isinstance(said, dict):
-            raise InvalidInput("not an object", field=path, expected="prediction_id or variant, and value")
-        value = said.get("value")
-        if not isinstance(value, int | float):
-            raise InvalidInput("not a number", field=f"{path}.value", got=repr(value)[:60])
-        if "prediction_id" in said:
-            return self.metrics.record_prediction(name, str(said["prediction_id"]), metric, float(value))
-        if said.get("variant") not in names:
-            raise InvalidInput(
-                "no such version", field=f"{path}.variant", expected=", ".join(names), got=repr(said.get("variant"))
-            )
-        self.metrics.record(name, str(said["variant"]), metric, float(value))
-        return True
-
     def _state(self, name: str) -> RolloutState:
         if name not in self._states:
             raise ModelNotFound(f"there is no rollout of {name!r}; `turnout rollout {name} start` starts one")
@@ -174,7 +136,7 @@ class Rollouts:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
-            await self._save_metrics()
+            await self.reported.save()
             await self._look_at_others()
             self._following.look(self._states)
             for name, state in list(self._states.items()):
@@ -206,30 +168,21 @@ class Rollouts:
 
     async def _read(self) -> None:
         found: dict[str, RolloutState] = {}
-        for document in await self._plane.call(lambda store: store.documents(_KIND)):
+        for document in await self._plane.call(lambda store: store.documents(ROLLOUT)):
             try:
                 found[document.key] = state_from_json(json.loads(document.value))
             except (ValueError, msgspec.ValidationError):
                 logger.warning("the rollout of %s was written by another Turnout, and ends here", document.key)
         self._states = found
 
-    async def _save_metrics(self) -> None:
-        """Writes down what was reported, now and then: a controller that dies loses the last seconds of it."""
-        if not self._unsaved or monotonic() - self._saved < _SAVE_SECONDS:
-            return
-        self._saved, self._unsaved = monotonic(), False
-        value = json.dumps(self.metrics.to_json())
-        try:
-            await self._plane.call(lambda store: store.put(_METRICS, "all", value))
-        except Failure as failure:
-            self._unsaved = True
-            logger.warning("reported values could not be written down: %s", failure.message)
-
     async def _carry_out(self, name: str, decision: Decision, author: str) -> None:
         before = self._states.get(name)
         if decision.changed or before is None or before.phase is not decision.state.phase:
             value = json.dumps(decision.state.to_json())
             await self._plane.call(lambda store: _put(store, name, value))
+            if before is not None and name not in self._states:  # it was let go meanwhile
+                await self._plane.call(partial(_forget, name=name))
+                return
         self._states[name], self._last[name] = decision.state, decision
         waits = decision.weights and self._following.holds_back(name, decision.state, decision.weights)
         if waits:
@@ -237,7 +190,10 @@ class Rollouts:
         elif decision.weights is not None:
             reason = f"rollout: {decision.state.reason}"
             lease = self.leadership.lease if self.leadership is not None else None
-            await self._plane.set_traffic(name, decision.weights, author=author, reason=reason, lease=lease)
+            await self._plane.set_traffic(
+                name, decision.weights, author=author, reason=reason, lease=lease,
+                holds=lambda: self._states.get(name) is decision.state,
+            )  # fmt: skip
         if before is not None and (before.phase, before.weight) != (decision.state.phase, decision.state.weight):
             text = f"{name}: {decision.state.phase.value} at {decision.state.weight:g} %: {decision.words}"
             self._plane.happenings.tell("rollout", name, text, phase=decision.state.phase.value)
@@ -253,19 +209,27 @@ class Rollouts:
         if state is not None and call.when != "event":
             await self._carry_out(name, answered(state, call, ok=ok, words=words, now=time()), "webhook")
 
-    async def _let_go(self, document: Document, author: str) -> None:
+    def let_go(self, document: Document) -> dict[str, RolloutState]:
         """Somebody else changes an endpoint's traffic: its rollout is over, for it no longer says what is in force."""
+        over = {}
         for name, state in list(self._states.items()):
             if state.phase not in WATCHED:
                 continue
             traffic = next((dict(one.traffic) for one in document.endpoints if one.name == name), None)
             now = {version: share for version, share in state.wanted.items() if share}
             if traffic is None or {version: share for version, share in traffic.items() if share} != now:
-                del self._states[name]
-                await self._plane.call(partial(_forget, name=name))
-                self._plane.happenings.tell(
-                    "rollout", name, f"{name}: it ends, because {author} has changed the traffic"
-                )
+                over[name] = self._states.pop(name)
+        return over
+
+    def take_back(self, over: Mapping[str, RolloutState]) -> None:
+        """Nothing was changed, and so they go on."""
+        self._states.update(over)
+
+    def ended(self, over: Mapping[str, RolloutState], author: str) -> None:
+        """They are over."""
+        for name in over:
+            text = f"{name}: it ends, because {author} has changed the traffic"
+            self._plane.happenings.tell("rollout", name, text)
 
     def _observed(self, name: str, state: RolloutState) -> Observed:
         endpoint = self._plane.endpoint(name)
@@ -274,7 +238,7 @@ class Rollouts:
         metric = state.policy.judge.metric if state.policy.judge is not None else ""
         return Observed(
             evidence=(self.shared or self._observations).of(name),
-            judge=self.metrics.of(name, metric),
+            judge=self.reported.metrics.of(name, metric),
             pairs=self._pairs(name, state),
             versions=self._readiness(name),
             age=self._observations.age(name, monotonic()),
@@ -327,11 +291,11 @@ class Rollouts:
 
 
 def _put(store: Store, name: str, value: str) -> None:
-    store.put(_KIND, name, value)
+    store.put(ROLLOUT, name, value)
 
 
 def _forget(store: Store, name: str) -> None:
-    store.delete(_KIND, name)
+    store.delete(ROLLOUT, name)
 
 
 def _policy(said: RolloutPolicy | None, to: Any) -> RolloutPolicy:

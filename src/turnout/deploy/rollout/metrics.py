@@ -33,7 +33,7 @@ class Metrics:
 
     def record(self, endpoint: str, variant: str, metric: str, value: float) -> None:
         """Counts a value that is known to be of a version. Raises InvalidInput."""
-        _check(metric, value)
+        check_value(metric, value)
         sums = self._sums.setdefault(endpoint, {})
         if (metric, variant) not in sums and len(sums) >= _MOST_SUMS:
             raise InvalidInput("too many metrics", field="metric", expected=f"at most {_MOST_SUMS}", got=metric[:60])
@@ -44,20 +44,25 @@ class Metrics:
 
         Raises InvalidInput for what is no id or no value, VersionNotFound where nobody knows its version any more.
         """
-        _check(metric, value)
+        variant, token = self.check(endpoint, prediction_id, metric, value)
+        seen = self._seen.setdefault((endpoint, metric), {})
+        if token in seen:
+            return False
+        self.record(endpoint, variant, metric, value)
+        seen[token] = None
+        if len(seen) > self._memory:
+            del seen[next(iter(seen))]
+        return True
+
+    def check(self, endpoint: str, prediction_id: str, metric: str, value: float) -> tuple[str, str]:
+        """The version that gave a prediction, and what tells that from others. Raises as `record_prediction`."""
+        check_value(metric, value)
         parsed = parse_prediction_id(prediction_id)
         names = self._versions(endpoint, parsed.revision)
         variant = parsed.version(tuple(names)) if names is not None else ""
         if not variant:
             raise VersionNotFound(f"{prediction_id}: revision {parsed.revision} of {endpoint!r} has no such version")
-        seen = self._seen.setdefault((endpoint, metric), {})
-        if parsed.token in seen:
-            return False
-        self.record(endpoint, variant, metric, value)
-        seen[parsed.token] = None
-        if len(seen) > self._memory:
-            del seen[next(iter(seen))]
-        return True
+        return variant, parsed.token
 
     def of(self, endpoint: str, metric: str) -> dict[str, Sums]:
         """The sums of a metric by version: what a rollout is shown as `judge`."""
@@ -89,7 +94,8 @@ class Metrics:
             self._seen[endpoint, metric] = dict.fromkeys(ids)
 
 
-def _check(metric: str, value: float) -> None:
+def check_value(metric: str, value: float) -> None:
+    """Raises InvalidInput for what is no metric's name, or no value."""
     if not metric.strip() or len(metric) > _MOST_NAME:
         raise InvalidInput("not a metric's name", field="metric", expected="1 to 100 characters", got=repr(metric[:60]))
     if not math.isfinite(value) or abs(value) > _LARGEST:

@@ -43,6 +43,12 @@ def sqlite_file(url: str) -> Path | None:
     )
 
 
+def is_there(url: str) -> bool:
+    """Whether something may be in the store already: its file is there, or nobody can tell without asking it."""
+    file = sqlite_file(url)
+    return file is None or file.exists()
+
+
 def without_password(url: str) -> str:
     """The URL as it may be shown."""
     shown = re.sub(r"(://[^:/@?]*):.*@", r"\1:***@", url)
