@@ -10,7 +10,7 @@ from importlib import import_module
 
 import turnout
 from turnout.core.errors import Failure
-from turnout.entrypoints import artifacts, control, environments, guiding, schema, stop
+from turnout.entrypoints import artifacts, control, environments, guiding, schema, stop, tune
 from turnout.entrypoints.words import Words, model_words, number, package_words, seconds, source_words, whole
 
 _EPILOG = """\
@@ -29,6 +29,7 @@ _ACTS = {
     "serve": f"{_HERE}.serve:serve",
     "predict": f"{_HERE}.predict:predict",
     "compile": f"{_HERE}.compile:run",
+    "tune": f"{_HERE}.tuning:run",
     "env": f"{_HERE}.environments:run",
     "pull": f"{_HERE}.artifacts:run",
     "cache": f"{_HERE}.artifacts:run",
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
     )
+    tune.words(verbs)
     artifacts.words(verbs)
     environments.words(verbs)
     return parser

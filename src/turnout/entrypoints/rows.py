@@ -17,7 +17,9 @@ from turnout.core.tensors import Array, Tensors
 from turnout.formats.examples import UNNAMED, of_records, of_split, tensors_of
 from turnout.formats.matching import match
 
-__all__ = ["match", "read_csv", "read_rows", "to_records", "to_tensors"]
+__all__ = ["match", "read_columns", "read_csv", "read_rows", "to_records", "to_tensors"]
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def read_rows(path: str | Path, signature: Signature) -> Tensors:
@@ -25,6 +27,31 @@ def read_rows(path: str | Path, signature: Signature) -> Tensors:
 
     Raises InvalidInput naming the file or the column, MissingExtra for Parquet without its library.
     """
+    path, kind = _found(path)
+    if kind == ".parquet":
+        return match(_parquet(path), signature)
+    text = _text(path)
+    if kind in _DELIMITERS:
+        return read_csv(text, signature, delimiter=_DELIMITERS[kind])
+    return match(_json(text, kind, path), signature)
+
+
+def read_columns(path: str | Path) -> Tensors:
+    """The columns of such a file by their names, whatever a model makes of them. Raises as `read_rows` does."""
+    path, kind = _found(path)
+    if kind == ".parquet":
+        return _parquet(path)
+    text = _text(path)
+    if kind not in _DELIMITERS:
+        return _json(text, kind, path)
+    rows = [row for row in csv.reader(io.StringIO(text), delimiter=_DELIMITERS[kind]) if row]
+    if len(rows) < 2:
+        raise InvalidInput("there are no rows", field=path.name, expected="a line of names, and rows below it")
+    return of_split([cell.strip() for cell in rows[0]], rows[1:], path.name)
+
+
+def _found(path: str | Path) -> tuple[Path, str]:
+    """The file and its kind."""
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet"}:
@@ -33,21 +60,24 @@ def read_rows(path: str | Path, signature: Signature) -> Tensors:
         )
     if not path.is_file():
         raise InvalidInput("there is no such file", field=str(path))
-    if kind == ".parquet":
-        return match(_parquet(path), signature)
+    return path, kind
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InvalidInput("the file is not UTF-8 text", field=path.name) from None
-    if kind in {".csv", ".tsv"}:
-        return read_csv(text, signature, delimiter="\t" if kind == ".tsv" else ",")
+
+
+def _json(text: str, kind: str, path: Path) -> Tensors:
     try:
         value = (
             json.loads(text) if kind == ".json" else [json.loads(line) for line in text.splitlines() if line.strip()]
         )
     except ValueError as problem:
         raise InvalidInput(f"the file is not JSON ({problem})", field=path.name) from None
-    return match(tensors_of(value), signature)
+    return tensors_of(value)
 
 
 def read_csv(text: str, signature: Signature, delimiter: str = ",") -> Tensors:
