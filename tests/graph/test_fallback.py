@@ -281,6 +281,32 @@ def test_who_wants_no_degraded_answer_gets_the_failure() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("settings", [{}, {"hedge": 0.5}])
+def test_who_has_named_a_version_gets_its_failure_and_no_other_s_answer(settings: dict[str, Any]) -> None:
+    async def main() -> None:
+        node = chain(Answers(WorkerDied("gone")), DEFAULT, **settings)
+        named = Journey()
+        named.variant, named.direct = "v8", True
+        for how in ({"journey": named}, {"headers": {"x-route-to": "v8"}}):
+            assert isinstance(await failing(node, asking(**how)), WorkerDied)
+        assert await driven(node, asking(journey=Journey()))
+
+    run(main)
+
+
+def test_what_a_named_version_has_answered_is_nobody_s_last_good_answer() -> None:
+    async def main() -> None:
+        last = LastGood(LastGoodPolicy(key=LastGoodKey(header="x-account-id")))
+        node = Fallback({"v8": Answers(None, WorkerDied("gone"), score=0.7), "last_good": last, "default": DEFAULT})
+        named = Journey()
+        named.variant, named.direct = "v8", True
+        headers = {"x-account-id": "a"}
+        assert await driven(node, asking(headers=headers, journey=named))
+        assert (await driven(node, asking(headers=headers, journey=Journey()))).version == "default"
+
+    run(main)
+
+
 def test_the_last_good_answer_stands_in_for_its_key() -> None:
     async def main() -> None:
         last = LastGood(LastGoodPolicy(key=LastGoodKey(header="x-account-id")))

@@ -23,6 +23,7 @@ from turnout.graph.attempt import Times, within
 from turnout.graph.last_good import LastGood
 from turnout.graph.observed import KEPT, Observed
 from turnout.graph.reasons import PREDICTED_TIMEOUT, REASONS, TIMEOUT, reason_of
+from turnout.graph.split import target_of
 from turnout.graph.tree import Node
 
 logger = logging.getLogger("turnout")
@@ -193,7 +194,7 @@ class Fallback:
         beside: list[asyncio.Task[tuple[str, InferResponse] | None]] = []
 
         def early() -> float:
-            if not wants_original(request):
+            if not (wants_original(request) or target_of(request)):
                 self.memory.hedges += 1
                 quiet = with_deadline(request, request.context.deadline, quiet=True)
                 beside.append(asyncio.get_running_loop().create_task(self._others_answer(quiet, traces)))
@@ -232,8 +233,8 @@ class Fallback:
 
     async def _stand_in(self, request: InferRequest, problem: Exception, reason: str, started: float) -> InferResponse:
         """Another step's answer. Raises the problem where it is the caller's, or nobody can or may answer."""
-        if reason not in self.policy.on or not self._others or wants_original(request):
-            raise problem
+        if reason not in self.policy.on or not self._others or wants_original(request) or target_of(request):
+            raise problem  # also to who has named a version: an answer of another is not what was asked for
         traces: list[StepTrace] = []
         found = await self._others_answer(request, traces)
         return self._stood_in(request, found, problem, reason, started, traces)
@@ -314,7 +315,7 @@ class Fallback:
 
     def _after(self, request: InferRequest, response: InferResponse) -> None:
         journey = request.context.journey
-        if journey is None or not journey.degraded:
+        if journey is None or not (journey.degraded or journey.direct):
             for last_good in self._last_good:
                 last_good.remember(request, response)
         if self.policy.drill:
