@@ -24,9 +24,11 @@ from turnout.core.signature import Signature, TensorSpec
 from turnout.entrypoints.call import Call
 from turnout.graph.allocation import allocate
 from turnout.graph.cache import Cache, CachePolicy
+from turnout.graph.cascade import Cascade, CascadePolicy
 from turnout.graph.circuit_breaker import CircuitBreaker
 from turnout.graph.constant import Constant
 from turnout.graph.endpoint import Endpoint
+from turnout.graph.ensemble import Ensemble, EnsemblePolicy, StepPolicy
 from turnout.graph.evidence import Evidence
 from turnout.graph.fallback import Fallback
 from turnout.graph.limits import Limit, Limits, LimitsPolicy
@@ -73,6 +75,8 @@ def nodes(child: Servable) -> Mapping[str, Servable]:
     arms = {name: CircuitBreaker(child) for name in evidence}
     usual = Fallback({"primary": Split("e", arms, shares, evidence), "default": default})
     versions = dict.fromkeys(evidence, "")
+    only = EnsemblePolicy(steps={"a": StepPolicy(use="v1")}, outputs={"score": "a.score"})
+    sure = CascadePolicy(steps=("v1", "v2"), output="score", threshold=0.5)
     return {
         "Endpoint": Endpoint("e", child, versions=versions, revision=1),
         "Split, by chance": split,
@@ -85,6 +89,8 @@ def nodes(child: Servable) -> Mapping[str, Servable]:
         "Limits, concurrency": Limits(child, LimitsPolicy(concurrency=1000)),
         "Limits, rate, and rate of each caller": Limits(child, rate),
         "Cache, a hit": Cache(AtOnce(), CachePolicy(ttl=1e6), digest="d"),
+        "Ensemble of one step": Ensemble("both", only, {"v1": child}, {"v1": SIGNATURE}),
+        "Cascade, all sure": Cascade("fast", sure, dict.fromkeys(evidence, child), dict.fromkeys(evidence, SIGNATURE)),
         "Fallback, CircuitBreaker": Fallback({"primary": CircuitBreaker(child), "default": default}),
         "Fallback, CircuitBreaker, Retry, OutputCheck": Fallback({"primary": arm, "default": default}),
     }

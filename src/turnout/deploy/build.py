@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from turnout.core.messages import InferRequest, InferResponse
+from turnout.core.messages import InferRequest, InferResponse, Journey
 from turnout.core.servable import Servable, ServedModel
 from turnout.core.signature import Signature
 from turnout.deploy.endpoint_spec import EndpointSpec, FallbackStep, VariantSpec
@@ -195,7 +195,12 @@ class Beside:
 
     async def infer(self, request: InferRequest) -> InferResponse:
         """Raises ModelNotFound where it is gone, and what it raises itself."""
-        return await self._live.find(self._name, self._version).servable.infer(request)
+        served = self._live.find(self._name, self._version)
+        if self._version:  # as a door says it, so that the split of an endpoint goes to the version that is named
+            journey = request.context.journey or Journey()
+            journey.direct, journey.variant = True, served.version
+            request = request._replace(context=request.context._replace(journey=journey))
+        return await served.servable.infer(request)
 
 
 def _said(step: FallbackStep) -> str:
