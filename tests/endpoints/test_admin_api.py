@@ -93,8 +93,12 @@ def test_what_is_served_is_changed_and_changed_back(server: Server, folder: Path
     newest = good(call(server, "GET", "/history?limit=1"))["revisions"][0]
     assert (newest["author"], newest["reason"]) == ("api", "a try")
     assert good(call(server, "POST", "/undo", {}))["revision"] == before
-    events = good(call(server, "GET", "/events?after=0&wait=0"))["events"]
-    assert {"revision", "undo"} <= {event["kind"] for event in events}
+
+    def told() -> bool:
+        events = good(call(server, "GET", "/events?after=0&wait=0"))["events"]
+        return {"revision", "undo"} <= {event["kind"] for event in events}
+
+    server.wait_until(told, what="both events")  # they are written down a moment after what they tell of
 
 
 def test_a_request_is_explained(server: Server) -> None:
