@@ -200,4 +200,7 @@ def test_names_with_dots_are_inputs_where_no_step_is_called_so() -> None:
 
 def test_a_fixed_batch_size_is_no_matter_of_the_whole() -> None:
     fixed = made(TensorSpec("x", "FP64", (8, 2)), y=("FP64", (8,)))
-    assert prove(policy(alone()), {"f": fixed}).inputs[0].shape == (-1, 2)
+    found = prove(policy(alone()), {"f": fixed})
+    assert (found.inputs[0].shape, found.outputs[0].shape) == ((-1, 2), (-1,))
+    other = made(TensorSpec("x", "FP64", (4,)), y=("FP64", (4,)))
+    assert prove(policy(chain()), {"f": fixed, "g": other}).outputs[0].shape == (-1,)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -10,9 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.graph.parts import ONE, asked
+from tests.graph.steps import driven, run
 from tests.runtime.places import PLACES, batched
 from turnout.core.servable import Servable
 from turnout.core.signature import Signature
+from turnout.core.tensors import Tensors
 from turnout.graph.cascade import Cascade, CascadePolicy
 from turnout.graph.ensemble import Ensemble, EnsemblePolicy
 from turnout.testing.servables import SERVABLE_CHECKS, Check, keeps_fixed_sizes, runs_what_cannot_be_joined
@@ -88,3 +93,47 @@ OF_A_CASCADE = [check for check in SERVABLE_CHECKS if check not in {runs_what_ca
 def test_cascade(threshold: float, check: Check) -> None:
     """By the number of calls, which is above 0: so all stay, or all go on."""
     asyncio.run(check(over(cascade_of(threshold))))
+
+
+class Doubles:
+    signature = ONE
+
+    def predict(self, inputs: Tensors) -> Tensors:
+        return {"y": inputs["x"] * 2.0}
+
+
+class Held(Doubles):
+    """Does not answer before it is let go."""
+
+    gate = threading.Event()
+
+    def predict(self, inputs: Tensors) -> Tensors:
+        self.gate.wait(20.0)
+        return super().predict(inputs)
+
+
+def test_a_real_member_that_hangs_is_gone_without() -> None:
+    """Its batch goes on where it is; the answer does not wait for it, and nothing is left that does."""
+
+    async def main() -> None:
+        make = batched([PLACES["thread-memory"]])
+        async with make(Doubles) as quick, make(Held) as held:
+            said = {
+                "steps": {"a": {"use": "quick"}, "b": {"use": "held"}},
+                "outputs": {"y": {"combine": "mean", "of": ["a.y", "b.y"]}},
+                "partial": True,
+            }
+            policy = msgspec.convert(said, EnsemblePolicy)
+            parts = {"quick": quick, "held": held}
+            tree = Ensemble("both", policy, parts, dict.fromkeys(parts, Doubles.signature))
+            try:
+                deadline = time.monotonic() + 2.0
+                response = await driven(tree, asked([1.0, 2.0], deadline))
+                assert time.monotonic() < deadline
+                assert (list(response.outputs["y"]), response.parameters["missing"]) == ([2.0, 4.0], "b")
+            finally:
+                Held.gate.set()
+            response = await driven(tree, asked([1.0, 2.0], time.monotonic() + 10.0))
+            assert "missing" not in response.parameters
+
+    run(main, 30.0)

@@ -8,7 +8,7 @@ from turnout.core.errors import InvalidInput
 from turnout.core.signature import Signature, TensorSpec
 from turnout.graph.cascade_policy import CascadePolicy
 from turnout.graph.confidence import check_measured
-from turnout.graph.edges import compatible, said, widest
+from turnout.graph.edges import compatible, of_rows, said, widest
 from turnout.graph.given import Given
 
 
@@ -23,7 +23,9 @@ def prove(policy: CascadePolicy, signatures: Mapping[str, Signature]) -> Signatu
         for spec in signatures[step].inputs:
             given.take(spec.name, spec, signatures[step], f"steps[{number}].inputs.{spec.name}")
     given.settle()
-    outputs = [{spec.name: spec for spec in signatures[step].outputs} for step in policy.steps]
+    outputs = [
+        {spec.name: of_rows(spec, signatures[step]) for spec in signatures[step].outputs} for step in policy.steps
+    ]
     _check_measured(policy, outputs)
     common = [name for name in outputs[0] if all(name in other for other in outputs)]
     if not common:

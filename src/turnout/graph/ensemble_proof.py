@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from turnout.core.errors import InvalidInput
 from turnout.core.signature import Signature, TensorSpec
 from turnout.graph.combine import WEIGHTED, combined_spec
-from turnout.graph.edges import compatible, is_sure, misfit, said
+from turnout.graph.edges import compatible, is_sure, misfit, of_rows, said
 from turnout.graph.ensemble_policy import Case, CombinePolicy, Condition, EnsemblePolicy, StepPolicy
 from turnout.graph.given import Given
 from turnout.graph.wiring import Place, Take, Way, WiredOutput, WiredStep, Wiring
@@ -166,7 +166,10 @@ class _Proof:
 
     def _step(self, step: str, one: StepPolicy) -> WiredStep:
         ways = tuple(self._way(step, number, case) for number, case in enumerate(one.cases))
-        made = [{spec.name: spec for spec in self._signatures[use].outputs} for use in one.uses]
+        made = [
+            {spec.name: of_rows(spec, self._signatures[use]) for spec in self._signatures[use].outputs}
+            for use in one.uses
+        ]
         common = [name for name in made[0] if all(name in other for other in made)]
         names = one.outputs or {name: name for name in common}
         for name, inner in names.items():
@@ -189,14 +192,14 @@ class _Proof:
             if place is None:
                 continue
             path = f"steps.{step}.inputs.{spec.name}"
-            found = self._find(place, path, optional=spec.optional)
-            why = misfit(found, spec, lenient=signature.lenient)
+            found, wanted = self._find(place, path, optional=spec.optional), of_rows(spec, signature)
+            why = misfit(found, wanted, lenient=signature.lenient)
             if why:
                 raise InvalidInput(
-                    f"the tensors do not fit together: {place} {why}", field=path, expected=said(spec),
+                    f"the tensors do not fit together: {place} {why}", field=path, expected=said(wanted),
                     got=said(found),
                 )  # fmt: skip
-            takes.append(Take(spec.name, place, None if is_sure(found, spec) else self._given.wanted(spec)))
+            takes.append(Take(spec.name, place, None if is_sure(found, wanted) else wanted))
         tested = self._tested[step][number] if case.when is not None else None
         if case.when is not None and tested is not None:
             self._check_condition(case.when, tested, f"steps.{step}.switch[{number}].when")

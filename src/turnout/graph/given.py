@@ -28,7 +28,6 @@ class Given:
                     "its first axis is the row", field=f"inputs.{name}.shape", expected="-1 first",
                     got=str(list(spec.shape)), example="shape: [-1, 4]",
                 )  # fmt: skip
-        self._batched = batched
         self._takers: dict[str, list[_Taker]] = {}
         self._looked: set[str] = set()
         self._specs: dict[str, TensorSpec] = {}
@@ -66,12 +65,6 @@ class Given:
     def look(self, name: str) -> None:
         """Somebody looks at its values."""
         self._looked.add(name)
-
-    def wanted(self, spec: TensorSpec) -> TensorSpec:
-        """What a tensor has to be at run time, where any number of rows may come."""
-        if not self._batched or is_parameter(spec.name) or not spec.shape:
-            return spec
-        return TensorSpec(spec.name, spec.datatype, (-1, *spec.shape[1:]), spec.columns, spec.text, spec.optional)
 
     def settle(self) -> None:
         """Finds what each has to be. Raises InvalidInput where it would have to be two things."""
