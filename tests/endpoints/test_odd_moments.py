@@ -12,7 +12,7 @@ import pytest
 
 from tests.endpoints.models import write_model
 from tests.endpoints.open_loop import OpenLoop
-from turnout.core.errors import LoadFailed, ModelNotFound, NotReady
+from turnout.core.errors import InvalidInput, LoadFailed, ModelNotFound, NotReady
 from turnout.entrypoints.remote import ask_here
 from turnout.testing.server import Server, serving
 
@@ -34,6 +34,36 @@ def folder(tmp_path: Path) -> Path:
 def server(folder: Path) -> Iterator[Server]:
     with serving("--spec", str(folder / "turnout.yaml")) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("misfits")
+    good = write_model(path / "two.py", 2.0).read_text()
+    write_model(path / "three.py", 3.0)
+    (path / "other_input.py").write_text(good.replace('"x"', '"y"'))
+    (path / "other_output.py").write_text(good.replace('"score"', '"other"'))
+    (path / "turnout.yaml").write_text(ENDPOINT.format("two.py"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def running(place: Path) -> Iterator[Server]:
+    with serving("--spec", str(place / "turnout.yaml")) as found:
+        yield found
+
+
+def test_a_version_that_is_named_answers_whatever_is_cached_of_another(running: Server, place: Path) -> None:
+    document = (
+        "endpoints: {fraud: {versions: {v1: {model: two.py}, v2: {model: three.py}}, traffic: {v1: 100}, "
+        "rules: [{when: {header: {x-cohort: beta}}, to: v2}], cache: {ttl: 600}}}\n"
+    )
+    apply(running, place, document)
+    for headers, version in (({}, "v1"), ({"x-route-to": "v2"}, "v2"), ({"x-cohort": "beta"}, "v2"), ({}, "v1")):
+        answer = running.request("POST", "/predict/fraud", {"x": [1.0]}, headers)
+        assert (answer.status, answer.headers["x-variant"]) == (200, version)
+    assert running.request("POST", "/predict/fraud", {"x": [1.0]}, {"x-route-to": "none"}).status == 404
+    ask_here(running.port, {"do": "undo"})
 
 
 def apply(server: Server, folder: Path, document: str) -> Any:
@@ -69,6 +99,29 @@ def test_an_endpoint_that_was_removed_is_there_as_soon_as_that_is_undone(server:
     assert server.request("POST", "/predict/fraud", {"x": [1.0]}).status == 404
     ask_here(server.port, {"do": "undo"})
     assert factor(server) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("version", "more", "words"),
+    [
+        ("other_input.py", "", r"versions\.v2: .* no input 'y'"),
+        ("other_output.py", "", r"versions\.v2: .* no output 'score'"),
+        ("three.py", ", fallback: [{default: {skore: 0.0}}]", "no output 'skore'"),
+        ("three.py", ", sticky: {column: nope}", "no input column 'nope'"),
+        ("three.py", ", rules: [{when: {input: {nope: 1}}, to: v2}]", "no input column 'nope'"),
+        ("three.py", ", outputs: {nope: {min: 0}}", r"outputs\.nope"),
+    ],
+)
+def test_what_could_not_answer_is_refused_before_anybody_asks(
+    running: Server, place: Path, version: str, more: str, words: str
+) -> None:
+    document = (
+        f"endpoints: {{fraud: {{versions: {{v1: {{model: two.py}}, v2: {{model: {version}}}}}, "
+        f"traffic: {{v1: 50, v2: 50}}{more}}}}}\n"
+    )
+    with pytest.raises(InvalidInput, match=words):
+        apply(running, place, document)
+    assert factor(running) == 2.0
 
 
 def kill_the_controller(server: Server) -> None:

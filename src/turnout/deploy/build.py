@@ -147,7 +147,8 @@ class Builder:
         uids = {one: part.uid if isinstance(part, LiveVersion) else one for one, part in parts.items()}
         evidence = {one: of(Evidence, "evidence", one, uid) for one, uid in uids.items()}
         allocation = Allocation.from_json(guide.allocation) if guide.allocation else allocate(spec.traffic)
-        servable: Servable = Split(
+        servable: Servable
+        servable = split = Split(
             name, arms, allocation, evidence, spec.split, of(SplitState, "split"), signature
         )  # fmt: skip
         if shadows := {one: (arms[one], policy) for one, policy in spec.shadow.items() if policy.percent}:
@@ -157,7 +158,10 @@ class Builder:
             servable = Fallback(steps, spec.fallback, of(FallbackMemory, "fallback"))
         if spec.cache is not None:
             revision = f"{name} {guide.revision}"
-            servable = Cache(servable, spec.cache, of(CacheMemory, "cache"), digest=revision, name=name)
+            servable = Cache(
+                servable, spec.cache, of(CacheMemory, "cache"), digest=revision, name=name,
+                route=lambda request: split.explain_route(request).variant,
+            )  # fmt: skip
         if spec.limits is not None:
             servable = Limits(servable, spec.limits, of(LimitsMemory, "limits"))
         root = partial(

@@ -17,6 +17,7 @@ from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.graphs import prove
 from turnout.deploy.managed import Managed, Version
 from turnout.deploy.plan import Guide, Phase
+from turnout.deploy.rehearsal import rehearse
 from turnout.deploy.sources.source import Pinned
 from turnout.deploy.spec import ModelSpec
 from turnout.deploy.supply import Found, Supply
@@ -92,6 +93,8 @@ class Converge:
                 await self._versions.settled(name)
             self._check_loaded(endpoints)
             graphs = {one.name: self._prove(one, endpoints[one.name]) for one in wanted.endpoints}
+            for one in wanted.endpoints:
+                self._rehearse(one, endpoints[one.name], graphs[one.name])
         except BaseException:
             self.unstage(names)
             raise
@@ -196,6 +199,13 @@ class Converge:
             if version is not None:
                 signatures[one.version] = Signature.from_json(version.description["signature"])
         return prove(endpoint, signatures, self._beside)
+
+    def _rehearse(self, endpoint: EndpointSpec, found: Sequence[Found], graphs: Mapping[str, Any]) -> None:
+        managed = self._versions.models[endpoint.name]
+        loaded = {one.version: version for one in found if (version := managed.is_at(one, Phase.READY)) is not None}
+        guide = Guide(endpoint.to_json(), 0, None, tuple(loaded), graphs)
+        if len(loaded) == len(found):
+            rehearse(endpoint, guide, loaded)
 
     def _beside(self, use: str) -> Signature | None:
         """The signature of what is served under a name, or NAME@VERSION."""

@@ -8,18 +8,17 @@ from typing import Any
 
 from turnout.core.errors import InvalidInput, NotReady, Unauthenticated
 from turnout.core.messages import Context, InferRequest
-from turnout.core.signature import Signature
-from turnout.deploy.build import Builder, build_version
 from turnout.deploy.control_plane import ControlPlane
 from turnout.deploy.converge import Converge
 from turnout.deploy.document import Document
 from turnout.deploy.following import Following
 from turnout.deploy.leadership import Leadership, is_shared
-from turnout.deploy.live import Live, LiveVersion, Trees
+from turnout.deploy.live import Trees
 from turnout.deploy.managed import Managed
 from turnout.deploy.memory import Memory
 from turnout.deploy.observations import Observations
 from turnout.deploy.plan import Guide
+from turnout.deploy.rehearsal import rehearsed
 from turnout.deploy.rollouts import Rollouts
 from turnout.deploy.scaling import Scaling
 from turnout.deploy.shadow_page import page
@@ -194,14 +193,7 @@ class Guidance:
 
     def _built(self, managed: Managed, guide: Guide) -> Trees:
         """The trees as routers build them, over versions that run nowhere."""
-        live = Live()
-        versions: dict[str, LiveVersion] = {}
-        for version, uid in managed.routing.versions.items():
-            found = managed.versions[uid]
-            if found.spec is not None:
-                signature = Signature.from_json(found.description["signature"])
-                versions[version] = build_version(found.spec, signature, found.description["format"])
-        return Builder(live)(str(guide.endpoint["name"]), guide, versions)
+        return rehearsed(guide, {one: managed.versions[uid] for one, uid in managed.routing.versions.items()})
 
 
 class _Said:

@@ -115,10 +115,11 @@ class CacheMemory:
 class Cache:
     """Answers from memory what was asked before; never what failed, and never what a fallback said.
 
-    digest: what the answers depend on beside the request: the version's digest, or an endpoint's revision.
+    digest: what the answers depend on beside the request: the version's digest, or an endpoint's revision. route: of
+    an endpoint, which version a request goes to, "" where chance decides; raises what the request would get.
     """
 
-    __slots__ = ("_child", "_clock", "_digest", "_vary", "memory", "name", "policy")
+    __slots__ = ("_child", "_clock", "_digest", "_route", "_vary", "memory", "name", "policy")
 
     def __init__(
         self,
@@ -128,6 +129,7 @@ class Cache:
         *,
         digest: str,
         name: str = "",
+        route: Callable[[InferRequest], str] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._child = child
@@ -135,6 +137,7 @@ class Cache:
         self.memory = memory or CacheMemory()
         self.name = name
         self._digest = digest
+        self._route = route
         self._vary = tuple(read("header", one) for one in policy.vary)
         self._clock = clock
 
@@ -180,6 +183,8 @@ class Cache:
         inputs = request.inputs
         names = inputs if len(inputs) == 1 else sorted(inputs)
         parts: list[Any] = [self._digest, request.outputs]
+        if self._route is not None:
+            parts.append(self._route(request))
         if self._vary:
             parts.append(tuple([one(request) for one in self._vary]))
         for name in names:
