@@ -80,10 +80,10 @@ def test_files_that_cannot_be_one_document(tmp_path: Path, files: dict[str, str]
 
 
 def test_a_file_outside_is_included_where_that_is_said(tmp_path: Path) -> None:
-    write(tmp_path, shared=FRAUD)
-    path = write(tmp_path / "spec", main="include: [{file: ../shared.yaml, outside: true}]")
+    write(tmp_path, team=FRAUD)
+    path = write(tmp_path / "spec", main="include: [{file: ../team.yaml, outside: true}]")
     assert read_document(path).names == ["fraud"]
-    (tmp_path / "spec/link.yaml").symlink_to(tmp_path / "shared.yaml")
+    (tmp_path / "spec/link.yaml").symlink_to(tmp_path / "team.yaml")
     with pytest.raises(InvalidInput, match="outside of the directory"):
         read_document(write(tmp_path / "spec", main="include: [link.yaml]"))
 
