@@ -210,8 +210,8 @@ class Signature:
         if len(checked) != len(inputs):
             unknown = next(name for name in inputs if name not in checked)
             raise InvalidInput(f"there is no input {unknown!r}", field="inputs", expected=f"the inputs {self._names()}")
-        if self.batched and rows == 0:
-            raise InvalidInput("a request needs at least one row", field="inputs", got="0 rows")
+        if self.batched and rows < 1:  # none at all where every input may be left out, and all of them are
+            raise InvalidInput("a request needs at least one row", field="inputs", got=f"{max(rows, 0)} rows")
         return checked, rows if self.batched else 1
 
     def _names(self) -> str:
