@@ -171,3 +171,31 @@ def test_a_rollout_goes_on_where_what_was_to_end_it_does_not_load(server: Server
     with pytest.raises(ModelNotFound):
         rollout("status")
     assert ask_here(server.port, {"do": "endpoint", "endpoint": "fraud"})["traffic"] == {"v1": 50.0, "v2": 50.0}
+
+
+def test_a_router_that_is_started_again_serves_what_is_there_while_another_version_is_not(tmp_path: Path) -> None:
+    good = write_model(tmp_path / "v1.py", 2.0).read_text()
+    gate = tmp_path / "open"
+    gate.touch()
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(gate)!r}).exists():\n    time.sleep(0.05)\n"
+    (tmp_path / "v2.py").write_text(wait + good)
+    versions = "{v1: {model: v1.py}, v2: {model: v2.py}}"
+    (tmp_path / "turnout.yaml").write_text(
+        f"endpoints: {{fraud: {{versions: {versions}, traffic: {{v1: 90, v2: 10}}}}}}\n"
+    )
+    with serving("--spec", str(tmp_path / "turnout.yaml")) as server:
+        gate.unlink()
+        for process in (*server.workers(), *server.routers()):
+            os.kill(process, signal.SIGKILL)
+
+        def answers() -> bool:
+            try:
+                return server.request("POST", "/predict/fraud", {"x": [1.0]}, {"x-route-to": "v1"}).status == 200
+            except OSError:
+                return False
+
+        server.wait_until(answers, what="v1")
+        gate.touch()
+        changed = ask_here(server.port, {"do": "traffic", "endpoint": "fraud", "weights": {"v1": 50, "v2": 50}})
+        assert changed["revision"] == 2
+        assert "Traceback" not in server.log

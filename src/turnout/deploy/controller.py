@@ -268,6 +268,7 @@ class Controller:
     def router_listening(self, router: Router) -> None:
         """It is linked to all that is ready, and none but it: a second link would be a second place."""
         if self.routers is not None:
+            self.versions.declare(router)
             for worker in self.workers.all:
                 if worker.ready and self.versions.serves(worker):
                     self.routers.link_one(router, worker)

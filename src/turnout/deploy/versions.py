@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from turnout.core.errors import Failure, ModelNotFound
 from turnout.deploy.managed import Managed, Version
 from turnout.deploy.plan import Action, Guide, Keep, Load, Manner, Phase, Return, Unload, plan
-from turnout.deploy.routers import Routers
+from turnout.deploy.routers import Router, Routers
 from turnout.deploy.spec import ModelSpec
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.threads import in_thread
@@ -116,6 +116,13 @@ class Versions:
         self._expect()
         self.reconcile(managed)
         return managed
+
+    def declare(self, router: Router) -> None:
+        """Tells a router of all that it may be told to show: also of what is just now being started again."""
+        for version in [version for managed in self.models.values() for version in managed.versions.values()]:
+            there = version.phase in {Phase.READY, Phase.KEPT} and version.description
+            if there and version.spec is not None and version.spec.place == "worker":
+                router.send({"op": "declare", "spec": version.spec.to_json(), **version.description})
 
     def known(self, name: str) -> Managed:
         """Raises ModelNotFound."""

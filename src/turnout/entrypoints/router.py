@@ -191,6 +191,8 @@ class Router:
         match message["op"]:
             case "replica":
                 self._connect(message, socket.socket(fileno=fds[0]))
+            case "declare":
+                self._version(VersionSpec.from_json(message["spec"]), message)
             case "gone":
                 self._disconnect(message["replica"])
             case "show":
