@@ -46,7 +46,6 @@ _STARTED = "the server was started with it"
 _SOURCE = "source"
 _REMEMBERED = 100
 _MOST = 1000
-_FOLLOW_SECONDS = 0.1
 
 
 class ControlPlane:
@@ -108,9 +107,7 @@ class ControlPlane:
                 self._is(found, current.number, applied["allocations"])
                 await self._remember_names()
                 if current.digest != _digest(document):
-                    logger.info(
-                        "revision %d goes on, which was made of this document: %s", current.number, current.reason
-                    )
+                    logger.info("revision %d goes on, made of this document: %s", current.number, current.reason)
                 return
             if not document.endpoints and current is None:
                 return
@@ -304,6 +301,8 @@ class ControlPlane:
     ) -> None:
         """Writes the revision down, then guides requests so; without the first there is no second."""
         ended, first = over or {}, self.revision == 0
+        # What a server of models was started with is a revision as soon as it is changed: a way back.
+        start = self.document if first and document is not self.document and self.document.names else None
         allocations = {one.name: self._allocation(one) for one in document.endpoints}
         applied = json.dumps({"pins": staged.pins(), "allocations": allocations})
 
@@ -312,6 +311,9 @@ class ControlPlane:
                 self._end(change, ended)
                 if first:
                     change.put(_SOURCE, "digest", self._source)
+                if start is not None:
+                    begun = change.propose(start.to_text(), author="serve", reason=_STARTED)
+                    change.put(_APPLIED, str(begun.number), json.dumps({"pins": {}, "allocations": {}}))
                 revision = commit(change)
                 change.put(_APPLIED, str(revision.number), applied)
                 return revision
@@ -319,10 +321,8 @@ class ControlPlane:
         revision = await self._write(act, document, staged, ended)
         await self._converge.use(staged, revision.number, allocations)
         self._is(document, revision.number, allocations)
-        said = revision.diff.partition("\n")[0] or revision.reason
-        self.happenings.tell(
-            "revision", "", f"{revision.number} by {revision.author}: {said}", revision=revision.number
-        )
+        said = f"{revision.number} by {revision.author}: {revision.diff.partition(chr(10))[0] or revision.reason}"
+        self.happenings.tell("revision", "", said, revision=revision.number)
         if first:
             await self._remember_names()
             if self.on_first is not None:
@@ -335,7 +335,7 @@ class ControlPlane:
         try:
             return await self._written(act, document)
         except BaseException:
-            self._converge.unstage(list(staged.endpoints))
+            self._converge.unstage(staged.names)
             if self.rollouts is not None:
                 self.rollouts.take_back(over)
             raise

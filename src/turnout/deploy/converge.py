@@ -50,12 +50,21 @@ Pins = Mapping[str, Mapping[str, Any]]
 
 
 class Staged(NamedTuple):
-    """What has been found, and loaded as far as it is an endpoint's."""
+    """What has been found and loaded. models: as found, those that run otherwise than now under another key.
+
+    seen: of the models, as their sources give it.
+    """
 
     wanted: Wanted
+    seen: Mapping[str, list[Found]]
     models: Mapping[str, list[Found]]
     endpoints: Mapping[str, list[Found]]
     graphs: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def names(self) -> list[str]:
+        """Whatever may have been loaded beside what serves."""
+        return [*self.endpoints, *self.models]
 
     def pins(self) -> dict[str, dict[str, Any]]:
         """As JSON values."""
@@ -77,28 +86,34 @@ class Converge:
         pins: what a revision stood for that is gone back to. Raises the first failure; then nothing is left staged.
         """
         pinned = pins or {}
-        models = {
-            model.name: await self._find(model)
-            for model in wanted.models
-            if not self._is_served(model)
-        }  # fmt: skip
+        changed = [model for model in wanted.models if not self._is_served(model)]
+        seen = {model.name: await self._find(model) for model in changed}
+        models = {model.name: self._renamed(model, seen[model.name]) for model in changed}
         endpoints: dict[str, list[Found]] = {}
         for endpoint in wanted.endpoints:
             endpoints[endpoint.name] = await self._find_all(endpoint, pinned.get(endpoint.name, {}))
-        names = list(endpoints)
+        # One that is to be unloaded before the next is loaded cannot be tried beside it.
+        beside = [model for model in changed if model.swap == "availability"]
+        names = [*endpoints, *[model.name for model in beside]]
+        for model in beside:
+            found = models[model.name]
+            self._versions.stage(model.name, dict.fromkeys([one.version for one in found], model), found)
         for endpoint in wanted.endpoints:
             self._versions.stage(endpoint.name, model_specs(endpoint), endpoints[endpoint.name])
         try:
             for name in names:
                 await self._versions.settled(name)
-            self._check_loaded(endpoints)
+            for model in beside:
+                self._check_loaded(model.name, models[model.name], f"models.{model.name}")
+            for name, found in endpoints.items():
+                self._check_loaded(name, found, f"endpoints.{name}.versions")
             graphs = {one.name: self._prove(one, endpoints[one.name]) for one in wanted.endpoints}
             for one in wanted.endpoints:
                 self._rehearse(one, endpoints[one.name], graphs[one.name])
         except BaseException:
             self.unstage(names)
             raise
-        return Staged(wanted, models, endpoints, graphs)
+        return Staged(wanted, seen, models, endpoints, graphs)
 
     async def stage_what_loads(self, endpoints: Sequence[EndpointSpec]) -> Staged:
         """All endpoints that can be served; what is wrong with the others is said."""
@@ -114,7 +129,7 @@ class Converge:
                 loaded |= staged.endpoints
                 graphs |= staged.graphs
                 good.append(endpoint)
-        return Staged(Wanted((), good, whole=False), {}, loaded, graphs)
+        return Staged(Wanted((), good, whole=False), {}, {}, loaded, graphs)
 
     def unstage(self, names: Sequence[str]) -> None:
         """What was staged is not wanted after all."""
@@ -144,7 +159,9 @@ class Converge:
         for model in staged.wanted.models:
             if model.name in staged.models:
                 self._versions.manage(model, staged.models[model.name])
-                self._watch(model, staged.models[model.name])
+                self._watch(model, staged.seen[model.name])
+                if model.swap != "availability":
+                    await self._versions.settled(model.name)
         names = {model.name for model in staged.wanted.models} | set(staged.endpoints)
         if not staged.wanted.whole:
             names |= set(self._versions.models)
@@ -218,12 +235,20 @@ class Converge:
         there = managed.versions.get(uid or "")
         return Signature.from_json(there.description["signature"]) if there is not None and there.description else None
 
-    def _check_loaded(self, endpoints: Mapping[str, Sequence[Found]]) -> None:
-        for name, found in endpoints.items():
-            managed = self._versions.models[name]
-            for one in found:
-                if (failed := managed.is_at(one, Phase.FAILED)) is not None:
-                    raise LoadFailed(f"endpoints.{name}.versions.{one.version}: it does not load: {failed.reason}")
+    def _check_loaded(self, name: str, found: Sequence[Found], path: str) -> None:
+        managed = self._versions.models[name]
+        for one in found:
+            if (failed := managed.is_at(one, Phase.FAILED)) is not None:
+                raise LoadFailed(f"{path}.{one.version}: it does not load: {failed.reason}")
+
+    def _renamed(self, model: ModelSpec, found: list[Found]) -> list[Found]:
+        """What was found, as something else than what is loaded where it is to run otherwise."""
+        managed = self._versions.models.get(model.name)
+        if managed is None or managed.removed or managed.guide is not None:
+            return found
+        if model.as_it_runs() == managed.spec.as_it_runs():
+            return found
+        return [replace(one, key=f"{one.key} {_how(model)}") for one in found]
 
 
 def model_specs(endpoint: EndpointSpec) -> dict[str, ModelSpec]:
@@ -239,8 +264,12 @@ def found_of(said: Mapping[str, Any]) -> Found:
 
 def _named(name: str, spec: ModelSpec, found: Found) -> Found:
     """Under the name that the endpoint gives it; how it runs is part of what tells it from another."""
-    how = hashlib.sha256(json.dumps(spec.to_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return replace(found, version=name, key=f"{found.key} {how}")
+    return replace(found, version=name, key=f"{found.key} {_how(spec)}")
+
+
+def _how(spec: ModelSpec) -> str:
+    """Tells how it runs from how another does."""
+    return hashlib.sha256(json.dumps(spec.to_json(), sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _served(managed: Managed | None, name: str, spec: ModelSpec) -> Found | None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from turnout.deploy.managed import Managed
 from turnout.deploy.plan import Phase
-from turnout.deploy.policy import VersionPolicy
 from turnout.deploy.remembered import recalled
 from turnout.deploy.routers import Doors, Routers
 from turnout.deploy.run_file import Known
@@ -75,15 +74,10 @@ def returned(versions: Versions, routers: Routers, pid: int, wire: Wire, said: M
 def _forget_what_differs(managed: Managed, said: ModelSpec | None) -> None:
     if said is None:
         managed.removed = managed.guide is None or managed.removed
-    elif _runs(said) != _runs(managed.spec):
+    elif said.as_it_runs() != managed.spec.as_it_runs():
         managed.spec = said
         for version in managed.versions.values():  # the same files, and yet another version
             version.found = replace(version.found, key=f"{version.found.key} otherwise")
-
-
-def _runs(spec: ModelSpec) -> ModelSpec:
-    """What of a model's spec cannot be changed while it is loaded."""
-    return replace(spec, versions=VersionPolicy(), labels=(), watch=0.0, on_change="apply", swap="availability", keep=0)
 
 
 def _kill(known: Iterable[Known]) -> None:

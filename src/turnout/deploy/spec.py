@@ -103,6 +103,12 @@ class ModelSpec:
                     example=f"labels: {{stable: '{version}'}}",
                 )
 
+    def as_it_runs(self) -> ModelSpec:
+        """What of it cannot be changed while it is loaded; all else by default."""
+        return replace(
+            self, versions=VersionPolicy(), labels=(), watch=0.0, on_change="apply", swap="availability", keep=0
+        )
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)

@@ -61,6 +61,7 @@ class Versions:
         if spec.artifact and managed.guide is not None:  # a model takes an endpoint's name
             managed.guide, managed.variants, managed.labels = None, {}, dict(spec.labels)
         managed.spec, managed.found, managed.removed = spec, found, False
+        managed.staged, managed.staged_specs = [], {}
         if spec.name not in self.asked:
             self.asked.append(spec.name)
         self._expect()
