@@ -130,7 +130,7 @@ _TABLE = (
     Family(
         "turnout_cache_requests_total",
         Kind.COUNTER,
-        "Requests by what the cache did: hit, stale (answered, and asked anew), joined (waited for an equal one), miss.",
+        "Requests by what the cache did: hit, stale (answered, asked anew), joined (waited for an equal one), miss.",
         (*_VARIANT, "outcome"),
     ),
     Family("turnout_cache_answers", Kind.GAUGE, "Answers kept.", _VARIANT),
