@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -106,9 +107,15 @@ class MlflowServer:
         assert self._process
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/health", timeout=5) as answer:
-                if answer.status == 200:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            try:
+                connection.request("GET", "/health")
+                if connection.getresponse().status == 200:
                     return
+            except (OSError, http.client.HTTPException):
+                pass  # not yet
+            finally:
+                connection.close()
             time.sleep(0.1)
         text = (self.directory / "server.log").read_text(errors="replace")
         self.stop()
