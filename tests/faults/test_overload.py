@@ -107,8 +107,8 @@ def test_overload_costs_nobody_who_was_accepted(server: Server, times: int) -> N
     # Until the last answer: a refused connection is not read from for up to a second, when nobody asks any more.
     goodput = tally.good / (tally.last - before)
     print(f"{times}x: goodput {goodput:.0f}/s of {CAPACITY:.0f}, refused {len(tally.refused)}, other {tally.other[:2]}")
-    # The client shares the cores with the server; benchmarks measure the 0.95. A server that reads all gets 0.44 at 4x.
-    assert goodput >= 0.8 * CAPACITY
+    # Benchmarks measure the 0.95. A server that reads all gets 0.44 at 4x.
+    assert goodput >= 0.9 * CAPACITY
     assert tally.late <= 0.02 * tally.good
     assert len(tally.other) <= 0.02 * len(tally.accepted), tally.other[:3]
     assert tally.refused
