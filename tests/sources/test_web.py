@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import socket
 import threading
 import time
@@ -189,3 +190,22 @@ def test_what_means_this_machine() -> None:
     """To which one may speak without TLS; a name that only looks like such an address is anybody's."""
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.8.9.1", "::1")))
     assert not any(map(is_loopback, ("127.example.org", "localhost.example.org", "10.0.0.1", "")))
+
+
+def test_an_answer_is_closed_where_nobody_gives_a_login_for_it(
+    server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What asks for a token raises amid another answer, whose socket would stay open until it is collected."""
+
+    def refuse(_: str) -> bool:
+        raise SourceFailed("nobody gives a token")
+
+    closed: list[bool] = []
+    close = http.client.HTTPResponse.close
+    monkeypatch.setattr(http.client.HTTPResponse, "close", lambda self: (closed.append(True), close(self))[1])
+    server.statuses = [401]
+    place = Web("the place", server.url(""), SETTINGS, challenge=refuse)
+    with pytest.raises(SourceFailed, match="nobody gives a token") as caught:
+        place.ask("/a")
+    assert closed, "it is closed while whoever catches this still holds its frames"
+    assert caught.value

@@ -8,7 +8,8 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
@@ -149,7 +150,9 @@ class Web:
             found: http.client.HTTPResponse = self._opener.open(request, timeout=max(timeout, 0.001))
             if found.status == 401 and not challenged and origin(parts) == self._origin:
                 challenged = True
-                if self._challenge(found.headers.get("WWW-Authenticate", "")):
+                with _closed_on_failure(found):  # where tokens come from is asked here, and may refuse
+                    again = self._challenge(found.headers.get("WWW-Authenticate", ""))
+                if again:
                     found.close()
                     continue
             if found.status not in REDIRECTS or method not in {"GET", "HEAD"}:
@@ -188,6 +191,15 @@ class Web:
         if to != self._origin and (not self._elsewhere or (is_loopback(to[1]) and not is_loopback(self._origin[1]))):
             raise SourceFailed(f"{self.name} redirects from {shown(url)} to another server, {to[1]}; not followed")
         return target
+
+
+@contextmanager
+def _closed_on_failure(found: http.client.HTTPResponse) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        found.close()
+        raise
 
 
 def read(found: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
