@@ -40,7 +40,7 @@ def test_a_version_that_fails_every_request_is_out_within_20_bad_answers() -> No
 @pytest.mark.parametrize(
     ("canary", "guard"),
     [
-        (Version(latency=0.015), "latency p50"),
+        (Version(latency=0.015), "latency mean"),
         (Version(invalid=0.2), "errors"),
         (Version(fallback=0.2), "fallback"),
     ],

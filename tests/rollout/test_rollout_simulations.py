@@ -57,7 +57,7 @@ def test_an_erring_canary_at_5_percent_is_out_within_20_bad_answers(errors: floa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("share", "spread"), [(5.0, 0.1), (10.0, 0.1), (25.0, 0.25), (50.0, 0.25)])
+@pytest.mark.parametrize(("share", "spread"), [(5.0, 0.1), (5.0, 0.25), (10.0, 0.25), (25.0, 0.5)])
 def test_half_more_latency_is_found_within_30_seconds_at_50_requests_a_second(share: float, spread: float) -> None:
     found = times(share, Version(latency=0.015, spread=spread), 50.0, 40, 120.0)
     assert np.quantile(found, 0.9) <= 30.0

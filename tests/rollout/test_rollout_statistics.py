@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -16,6 +17,7 @@ from turnout.deploy.rollout.statistics import (
     difference_interval,
     log_likelihood,
     log_mixture,
+    mean_above,
     mean_difference,
     mean_interval,
     mismatch,
@@ -27,6 +29,7 @@ from turnout.deploy.rollout.statistics import (
     rate_lower,
 )
 
+Draw = Callable[[np.random.Generator, int], np.ndarray]
 counts = (
     st.integers(0, 300).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size))).map(lambda t: Trials(*t))
 )
@@ -113,6 +116,46 @@ def test_a_slower_quantile_is_found_and_one_within_the_limit_is_not(share: float
     assert right >= 55
 
 
+def cached(random: np.random.Generator, count: int) -> np.ndarray:
+    """Half of the answers come from a cache, thirty times as fast."""
+    return np.where(random.random(count) < 0.5, 0.002, 0.060) * np.exp(0.1 * random.standard_normal(count))
+
+
+def stalled(random: np.random.Generator, count: int) -> np.ndarray:
+    """One answer in fifty waits for something that takes a hundred times as long."""
+    return np.where(random.random(count) < 0.02, 1.0, 0.010) * np.exp(0.25 * random.standard_normal(count))
+
+
+def usual(random: np.random.Generator, count: int) -> np.ndarray:
+    return 0.010 * np.exp(0.5 * random.standard_normal(count))
+
+
+def sums(values: np.ndarray) -> Sums:
+    return Sums(len(values), float(values.sum()), float((values**2).sum()))
+
+
+@pytest.mark.parametrize(("draw", "found"), [(usual, 60), (cached, 40), (stalled, 60)])
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_a_mean_at_its_limit_is_within_it_and_one_beyond_is_found(draw: Draw, found: int, share: float) -> None:
+    """Looked at forty times, at latencies that are anything but normal: a test that is wrong in the limit only."""
+    wrong = right = 0
+    for seed in range(60):
+        for factor in (1.2, 2.4):
+            random = np.random.default_rng(seed)
+            canary = stable = Sums(0, 0.0, 0.0)
+            shown = False
+            for _ in range(40):
+                ours = int(random.binomial(50, share))
+                canary = canary.plus(sums(np.log(factor * draw(random, ours))))
+                stable = stable.plus(sums(np.log(draw(random, 50 - ours))))
+                known = mean_difference([(canary, stable)], 30, 100)
+                shown |= known is not None and mean_above(known, math.log(1.2), 0.05) >= math.log(20.0)
+            wrong += shown and factor == 1.2
+            right += shown and factor == 2.4
+    assert wrong <= 0.05 * 60
+    assert right >= (found if share == 0.5 else 0.4 * found)
+
+
 def test_latencies_of_nobody_say_nothing() -> None:
     nobody, some = [0] * 144, histogram(np.full(1000, 60))
     for canary, stable in ((nobody, some), (some, nobody), (nobody, nobody)):
@@ -132,10 +175,6 @@ def test_shares_that_are_kept_raise_no_alarm_and_others_do() -> None:
     assert alarms / 300 <= 0.05
     assert mismatch({"a": 9700.0, "b": 300.0}, {"a": 95.0, "b": 5.0}) > math.log(1 / 0.001)
     assert mismatch({"a": 5.0}, {"a": 100.0}) == -math.inf
-
-
-def sums(values: np.ndarray) -> Sums:
-    return Sums(len(values), float(values.sum()), float((values**2).sum()))
 
 
 def test_a_trend_over_time_is_no_difference_between_versions() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 from turnout.core.errors import Failure, Fault, InvalidOutput
 
-#: Upper bounds of the latency buckets in seconds: 0.1 ms to 79 s, each 1.1 times the one before.
-BOUNDS: Sequence[float] = tuple(1e-4 * 1.1**power for power in range(143))
+#: How many times as high each latency bucket ends as the one before.
+STEP = 1.02
+#: Upper bounds of the latency buckets in seconds: 0.1 ms to 79 s.
+BOUNDS: Sequence[float] = tuple(1e-4 * STEP**power for power in range(687))
 _COUNTS = ("requests", "errors", "invalid", "degraded", "late")
 
 
@@ -45,7 +47,7 @@ class Evidence:
             self.late += failure.code.name == "DEADLINE_EXCEEDED"
 
     def quantile(self, share: float) -> float:
-        """Seconds that this share of the answered requests took at most, to within 10 %; NaN without any."""
+        """Seconds that this share of the answered requests took at most, to within 2 %; NaN without any."""
         wanted = share * sum(self.latency)
         if not wanted:
             return math.nan

@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from turnout.deploy.rollout.policy import DisagreementGuard, IncreaseGuard, LatencyGuard, RolloutPolicy
 from turnout.deploy.rollout.state import Counts, Finding, Phase, RolloutState
 from turnout.deploy.rollout.statistics import (
     Sums,
     Trials,
     difference_interval,
+    mean_above,
     mean_difference,
     mean_interval,
     mismatch,
@@ -20,12 +23,16 @@ from turnout.deploy.rollout.statistics import (
     rate_higher,
     rate_interval,
 )
-from turnout.graph.evidence import BOUNDS, Evidence
+from turnout.graph.evidence import BOUNDS, STEP, Evidence
 
 #: Values on both sides before a period says anything of a difference of means.
 LEAST_VALUES = 100
-_GROWTH = math.log(BOUNDS[1] / BOUNDS[0])
-_WIDEST = 60
+_GROWTH = math.log(STEP)
+_WIDEST = 300
+#: Logarithms are no money: their mean is about normal much sooner than those of a judge.
+_LEAST_LATENCIES = 30
+_USUAL_LATENCIES = 100
+_MIDDLES = (*(math.log(bound) - 0.5 * _GROWTH for bound in BOUNDS), math.log(BOUNDS[-1]) + 0.5 * _GROWTH)
 #: Seconds that a request may take before its not having been answered yet says something of the shares.
 _SLOWEST = 30.0
 _QUICKEST = 0.05
@@ -83,8 +90,11 @@ def _guards(state: RolloutState, clean: Counts, *, full: bool) -> Iterator[Findi
     pairs = state.counts.pairs
     for name, guard in state.policy.guard.on().items():
         if isinstance(guard, LatencyGuard):
+            parts = len(guard.quantiles) + guard.mean
             for quantile in guard.quantiles:
-                yield _latency(state, clean, guard, quantile, alpha / len(guard.quantiles), full=full)
+                yield _latency(state, clean, guard, quantile, alpha / parts, full=full)
+            if guard.mean:
+                yield _mean_latency(*_answered(state, clean), guard, alpha / parts, full=full)
         elif isinstance(guard, DisagreementGuard):
             yield _disagreement(guard, Trials(pairs.count, min(pairs.count, max(0, pairs.differ))), alpha, full=full)
         else:
@@ -139,9 +149,7 @@ def _latency(
     state: RolloutState, clean: Counts, guard: LatencyGuard, quantile: float, alpha: float, *, full: bool
 ) -> Finding:
     needed = math.log(1.0 / alpha)
-    canary, stable = clean.of(state.policy.to), clean.of(state.stable)
-    if state.target >= _WHOLE and state.reference is not None:
-        stable = state.reference
+    canary, stable = _answered(state, clean)
     slow, usual = canary.latency, stable.latency
     both = sum(slow) and sum(usual)
     steps = math.ceil(math.log(guard.max_ratio) / _GROWTH - 1e-6)
@@ -161,6 +169,51 @@ def _latency(
         canary=sum(slow),
         stable=sum(usual),
     )
+
+
+def _mean_latency(canary: Evidence, stable: Evidence, guard: LatencyGuard, alpha: float, *, full: bool) -> Finding:
+    """The geometric mean: the mean of logarithms, which a few very slow requests do not hide or make up."""
+    needed = math.log(1.0 / alpha)
+    slow, usual = _logarithms(canary), _logarithms(stable)
+    finding = Finding(
+        name="latency mean", verdict="fine" if slow.size and usual.size else "waiting", limit=guard.max_ratio,
+        needed=needed, canary=slow.size, stable=usual.size,
+    )  # fmt: skip
+    known = mean_difference([(slow, usual)], _LEAST_LATENCIES, _USUAL_LATENCIES)
+    if known is None:  # too few, or all of them in one bucket: then the quantiles know as much
+        return finding
+    # What is known of a latency is its bucket, so two means that are equal may seem to be a bucket apart.
+    found = mean_above(known, math.log(guard.max_ratio) + _GROWTH, alpha)
+    if math.exp(slow.mean) - math.exp(usual.mean) < guard.min_difference:
+        found = min(found, 0.0)
+    within = mean_interval(known, alpha) if full else None
+    return msgspec.structs.replace(
+        finding,
+        verdict="breached" if found >= needed else "fine",
+        estimate=math.exp(known.estimate),
+        low=math.exp(within.low) if within else None,
+        high=math.exp(within.high) if within else None,
+        evidence=max(0.0, found),
+    )
+
+
+def _answered(state: RolloutState, clean: Counts) -> tuple[Evidence, Evidence]:
+    """As `compared`, of the requests that count for latency."""
+    stable = clean.of(state.stable)
+    if state.target >= _WHOLE and state.reference is not None:
+        stable = state.reference
+    return clean.of(state.policy.to), stable
+
+
+def _logarithms(evidence: Evidence) -> Sums:
+    """The logarithms of the latencies (seconds), each as the middle of its bucket."""
+    size, total, squares = 0, 0.0, 0.0
+    for middle, count in zip(_MIDDLES, evidence.latency, strict=True):
+        if count:
+            size += count
+            total += count * middle
+            squares += count * middle * middle
+    return Sums(size, total, squares)
 
 
 def _ratios(slow: list[int], usual: list[int], share: float, needed: float) -> tuple[float | None, float | None]:

@@ -30,13 +30,15 @@ class IncreaseGuard(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fi
 
 
 class LatencyGuard(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """max_ratio: how many times the stable version's quantile the new one's may be. quantile: one, or each of several.
-    min_difference: seconds that it has to be slower by besides, for a fraction of a millisecond is the machine's.
+    """max_ratio: how many times the stable version's quantile, and mean, the new one's may be. quantile: one, or each
+    of several. mean: whether the geometric mean is guarded too, in which each request counts by how many times slower
+    it is. min_difference: seconds that it has to be slower by, for a fraction of a millisecond is the machine's.
 
-    A slower version is found by the middle (0.5) long before enough has been seen of the slowest (0.95).
+    A version that is slower throughout is found by the mean long before enough has been seen of the slowest (0.95).
     """
 
     quantile: float | tuple[float, ...] = (0.5, 0.95)
+    mean: bool = True
     max_ratio: float = 1.2
     min_difference: float = 0.001
 

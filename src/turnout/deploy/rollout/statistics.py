@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from math import lgamma, log
 from typing import NamedTuple
 
@@ -170,6 +171,18 @@ def quantile_slower(canary: Sequence[int], stable: Sequence[int], share: float, 
     return min(against(bucket) for bucket in range(len(usual)))
 
 
+def mean_above(known: Information, limit: float, alpha: float) -> float:
+    """The log evidence that a difference of means is above a limit; the mixture is the one that `mean_interval` uses.
+
+    alpha: of the test, at which the mixture needs the least. Asymptotic, as the interval is.
+    """
+    if known.estimate <= limit:
+        return -math.inf
+    mixed = mixing(known.usual, alpha)
+    score = (known.estimate - limit) * known.amount
+    return 0.5 * (log(mixed / (known.amount + mixed)) + score * score / (known.amount + mixed))
+
+
 def mismatch(counts: Mapping[str, float], shares: Mapping[str, float]) -> float:
     """The log evidence that requests do not arrive in the shares in which they are said to be sent.
 
@@ -291,11 +304,8 @@ def _root(falling: Callable[[float], float], low: float, high: float) -> float:
 
 def _above(counts: Sequence[int]) -> list[int]:
     """For each bucket how many are in later ones."""
-    found, above = [0] * len(counts), 0
-    for bucket in range(len(counts) - 1, -1, -1):
-        found[bucket] = above
-        above += counts[bucket]
-    return found
+    total = sum(counts)
+    return [total - most for most in accumulate(counts)]
 
 
 def _log_mean(logs: Sequence[float]) -> float:
