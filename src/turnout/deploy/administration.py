@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from turnout.core.errors import Failure, InvalidInput, NotReady
+from turnout.core.errors import Conflict, Failure, InvalidInput, NotReady
 from turnout.deploy.home import socket_path
 from turnout.deploy.managed import Managed
 from turnout.deploy.plan import Phase
@@ -197,6 +197,7 @@ class Administration:
         left = [found for found in wanted if version and found.version != version]
         if version and len(left) == len(wanted):
             raise InvalidInput("not served", field="version", expected=_names(wanted), got=repr(version))
+        self._check_unused(managed, left)
         if left:
             self._versions.manage(managed.spec, left)
         else:
@@ -205,6 +206,17 @@ class Administration:
         await self._versions.settled(name)
         gone = managed.gone if not version else {version: managed.gone.get(version, "")}
         return {"model": name, "unloaded": dict(gone)}
+
+    def _check_unused(self, managed: Managed, left: list[Found]) -> None:
+        """Raises Conflict where graphs of endpoints would lose what they are made of."""
+        name = managed.spec.name
+        there = {found.version for found in left}
+        for path, used in self._versions.used_at(name):
+            version = managed.labels.get(used, used)
+            if (version and version not in there) or not there:
+                raise Conflict(
+                    f"{name!r} is used at {path}: apply a document in which it is not (turnout apply turnout.yaml)"
+                )
 
     async def _label(self, question: Question) -> Any:
         """A label is moved to a version that is loaded, or taken away where no version is named."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from turnout.core.errors import InvalidInput
 from turnout.deploy.endpoint_spec import EndpointSpec
@@ -33,6 +33,16 @@ def check_uses(models: Sequence[ModelSpec], endpoints: Sequence[EndpointSpec]) -
             )  # fmt: skip
             break
     problems.check()
+
+
+def places_of(model: str, endpoints: Iterable[EndpointSpec]) -> Iterator[tuple[str, str]]:
+    """Where graphs use a model that is served by itself: the path, and the version or label, "" for the default."""
+    for endpoint in endpoints:
+        for variant in endpoint.versions:
+            for path, use in _places(endpoint, variant):
+                name, _, version = use.partition("@")
+                if name == model and endpoint.version(use) is None:
+                    yield path, version
 
 
 def _places(endpoint: EndpointSpec, version: VariantSpec) -> Iterator[tuple[str, str]]:

@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from turnout.core.errors import Failure, ModelNotFound
+from turnout.core.signature import Signature
+from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.managed import Managed, Version
 from turnout.deploy.plan import Action, Guide, Keep, Load, Manner, Phase, Return, Unload, plan
 from turnout.deploy.routers import Router, Routers
 from turnout.deploy.spec import ModelSpec
 from turnout.deploy.supply import Found, Supply
 from turnout.deploy.threads import in_thread
+from turnout.deploy.uses import places_of
 from turnout.deploy.version import VersionSpec, uid_of
 from turnout.deploy.watch import delay
 from turnout.deploy.workers import Worker, Workers
@@ -131,6 +134,11 @@ class Versions:
             raise ModelNotFound(f"there is no model {name!r} here; there is {', '.join(self.models) or 'none'}")
         return self.models[name]
 
+    def used_at(self, name: str) -> list[tuple[str, str]]:
+        """Where the endpoints that are served use a model: the path in their document, and the version they name."""
+        guides = [managed.guide for managed in self.models.values() if managed.guide and not managed.removed]
+        return list(places_of(name, [EndpointSpec.from_json(guide.endpoint) for guide in guides]))
+
     async def settled(self, name: str) -> None:
         """Returns when nothing of a model is under way any more; "" waits only until callers see what is shown."""
         waiter: asyncio.Future[None] = self._loop.create_future()
@@ -195,10 +203,32 @@ class Versions:
         replicas = [worker.name for worker in workers] or [uid]
         if all(self.routers.have(replica) for replica in replicas):
             version.description = description or dict(workers[0].description)
+            if reason := self._unfit(managed, version):
+                self.failed(version, reason)
+                return
             managed.tries = 0
             version.move(Phase.READY)
             self.reconcile(managed)
             self._listener.version_ready(version)
+
+    def _unfit(self, managed: Managed, version: Version) -> str:
+        """Why a version cannot take the place of the one that graphs were proved with; "" where it can.
+
+        What is staged is proved with the graphs that come with it.
+        """
+        before = managed.versions.get(managed.routing.default)
+        if before is None or not before.description or not version.description or version.found in managed.staged:
+            return ""
+        now, then = (Signature.from_json(one.description["signature"]) for one in (version, before))
+        if (now.inputs, now.outputs, now.batched) == (then.inputs, then.outputs, then.batched):
+            return ""
+        used = [path for path, name in self.used_at(managed.spec.name) if name in {"", version.found.version}]
+        if not used:
+            return ""
+        return (
+            f"{used[0]} uses it with the inputs and outputs of version {before.found.version}, and these are others: "
+            "apply a document in which both are changed"
+        )
 
     def failed(self, version: Version, reason: str) -> None:
         """A version cannot be loaded. What serves goes on serving."""
