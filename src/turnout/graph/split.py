@@ -120,7 +120,9 @@ class Split:
         context = request.context
         journey = context.journey
         state = self._state
-        if (context.attributes is not None or journey is not None) and (target := target_of(request)):
+        if (context.attributes is not None or (journey is not None and journey.direct)) and (
+            target := target_of(request)
+        ):
             variant, arm = target, self._direct(target)
             state.direct += 1
             kind, evidence = DIRECT, None
