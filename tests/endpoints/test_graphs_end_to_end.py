@@ -55,9 +55,7 @@ def test_what_a_graph_is_made_of_is_neither_taken_away_nor_changed_under_it(tmp_
             assert answer.status == 200, answer.body
             return float(answer.json()["predictions"][0]["score"])
 
-        with pytest.raises(
-            Conflict, match=r"is used at endpoints\.fraud\.versions\.both\.ensemble\.steps\.cleaned"
-        ):
+        with pytest.raises(Conflict, match=r"is used at endpoints\.fraud\.versions\.both\.ensemble\.steps\.cleaned"):
             ask_here(server.port, {"do": "unload", "model": "clean"})
         with pytest.raises(NotReady, match="uses it with the inputs and outputs of version 1"):
             ask_here(server.port, {"do": "load", "model": "clean", "artifact": str(tmp_path / "other.py")})

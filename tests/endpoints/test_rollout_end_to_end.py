@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.endpoints.models import write_faulty, write_model
 from tests.endpoints.open_loop import OpenLoop
 from turnout.entrypoints.remote import ask_here
@@ -78,6 +80,42 @@ def test_a_canary_that_fails_is_out_before_anybody_sees_it(tmp_path: Path) -> No
     assert not [one for one in load.seen if one.sent > settled and one.variant == "v2"]
     assert "errors" in said["words"]
     assert history[0]["author"] == "rollout"
+
+
+_SLOW = """
+import time
+
+import numpy as np
+
+example = {{"x": np.array([1.0])}}
+random = np.random.default_rng({seed})
+
+
+def predict(inputs):
+    time.sleep({seconds} * np.exp(0.25 * random.standard_normal()))
+    return {{"score": inputs["x"]}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_canary_that_takes_half_more_time_is_out_within_30_seconds(tmp_path: Path) -> None:
+    """At 50 requests a second and a share of 5 %: with 75 answers of it in that time."""
+    for seed, (name, seconds) in enumerate({"v1": 0.010, "v2": 0.015}.items()):
+        (tmp_path / f"{name}.py").write_text(_SLOW.format(seed=seed, seconds=seconds))
+    rollout = {"to": "v2", "steps": [5, 100], "min_seconds": 120, "min_samples": 200}
+    with serving("--spec", str(write(tmp_path, rollout))) as server, OpenLoop(server, "fraud", 50.0) as load:
+        load.wait_for(100)
+        start(server)
+        wait_for(server, "canary", 10.0)
+        assert ask_here(server.port, {"do": "endpoint", "endpoint": "fraud"})["rollout"] == {
+            "to": "v2", "from": "v1", "phase": "canary", "weight": 5.0,
+        }  # fmt: skip
+        took = wait_for(server, "rolled_back", 60.0)
+        said = ask_here(server.port, {"do": "rollout", "endpoint": "fraud", "act": "status"})["words"]
+    print(f"rolled back after {took:.1f} s: {said}")
+    assert "latency" in said
+    assert took <= 30.0
 
 
 def test_two_equal_versions_change_places_by_evidence(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any, Self
 from turnout.testing.server import Answer, Client, Server
 
 FOLDER = Path(__file__).parent / "models"
-PATH = "/v2/models/m/infer"
 #: What must never be in a text that a caller sees.
 INTERNAL = (
     "Traceback",
@@ -37,9 +37,9 @@ def body(nonce: float, act: int = 0, rows: int = 1) -> bytes:
     return json.dumps({"inputs": [{"name": "x", "datatype": "FP64", "shape": [rows, 2], "data": data}]}).encode()
 
 
-def ask(client: Client | Server, nonce: float, act: int = 0, rows: int = 1, **headers: str) -> Answer:
+def ask(client: Client | Server, nonce: float, act: int = 0, rows: int = 1, model: str = "m", **headers: str) -> Answer:
     sent = {"content-type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    return client.request("POST", PATH, body(nonce, act, rows), sent)
+    return client.request("POST", f"/v2/models/{model}/infer", body(nonce, act, rows), sent)
 
 
 def outputs(answer: Answer) -> dict[str, list[Any]]:
@@ -65,6 +65,7 @@ class Load:
     """Threads with one connection each that ask until they are stopped; use as a context manager.
 
     rate: requests a second of all of them together, each sent when it is due and not when the last one was answered.
+    models: whom they ask, each client one of them.
     """
 
     server: Server
@@ -77,6 +78,7 @@ class Load:
     pause: float = 0.0
     rate: float = 0.0
     new_connections: bool = False
+    models: Sequence[str] = ("m",)
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
@@ -100,6 +102,7 @@ class Load:
 
     def _ask_on(self, client: Client, number: int) -> None:
         nonce = number * 10_000_000.0
+        model = self.models[number % len(self.models)]
         due = time.monotonic() + number / max(self.rate, 1.0)
         while not self._stop.is_set():
             nonce += 1
@@ -107,7 +110,7 @@ class Load:
                 self._stop.wait(max(0.0, due - time.monotonic()))
                 due += self.clients / self.rate
             try:
-                answer = ask(client, nonce, x_request_deadline_ms=str(self.deadline_ms))
+                answer = ask(client, nonce, model=model, x_request_deadline_ms=str(self.deadline_ms))
             except ConnectionRefusedError:
                 self.refused += 1
                 self._stop.wait(0.02)

@@ -6,12 +6,14 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.faults.load import FOLDER, Load, ask, body, check, check_clean
 from tests.faults.models import model
+from turnout.entrypoints.remote import ask_here
 from turnout.testing.server import Server, alive, children, serving
 
 WORDS = (f"m={FOLDER}", "--access-log", "off")
@@ -23,11 +25,9 @@ def kill_one(server: Server, which: int) -> None:
 
 
 SIXTEEN = pytest.param(16, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
-# A worker that dies again and again is started again ever later: this one takes minutes, nearly all of it waiting.
-FIFTY = pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(900)])
 
 
-@pytest.mark.parametrize("count", [10, SIXTEEN, FIFTY])
+@pytest.mark.parametrize("count", [10, SIXTEEN])
 def test_killed_workers_of_two_are_noticed_by_nobody(count: int) -> None:
     """R2: no excluded window. Every request of every client is answered, and with its own answer."""
     with serving(*WORDS, "--replicas", "2") as server, Load(server) as load:
@@ -39,6 +39,43 @@ def test_killed_workers_of_two_are_noticed_by_nobody(count: int) -> None:
         load.stop()
         assert (dict(load.statuses()), load.broken, load.wrong) == ({200: len(load.answers)}, [], [])
         assert server.is_ready()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+def test_five_hundred_killed_workers_are_noticed_by_nobody() -> None:
+    """R2: of ten models with two workers each, for a worker that dies again and again is started again ever later."""
+    models = [f"m{number}" for number in range(10)]
+    words = (*(f"{name}={FOLDER}" for name in models), "--access-log", "off", "--replicas", "2")
+    killed: Counter[str] = Counter()
+    with serving(*words) as server, Load(server, clients=10, rate=200.0, models=models) as load:
+        load.wait_for(50)
+        while killed.total() < 500:
+            whole = {name: pids for name, pids in ready(server).items() if len(pids) == 2 and name in models}
+            for name in sorted(whole, key=lambda name: killed[name]):
+                pid = min(whole[name])
+                os.kill(pid, signal.SIGKILL)
+                killed[name] += 1
+                server.wait_until(lambda: pid not in ready(server)[name], 10.0)  # noqa: B023  waited for here
+            time.sleep(0.1)
+        server.wait_until(lambda: all(len(pids) == 2 for pids in ready(server).values()), seconds=60.0)
+        load.stop()
+        slowest = max(answer.seconds for answer in load.answers)
+        print(f"{killed.total()} kills, {len(load.answers)} requests, the slowest {slowest:.3f} s")
+        assert (dict(load.statuses()), load.broken, load.wrong) == ({200: len(load.answers)}, [], [])
+
+
+def ready(server: Server) -> dict[str, list[int]]:
+    """The workers of each model that take requests."""
+    return {
+        model["name"]: [
+            worker["pid"]
+            for version in model["versions"]
+            for worker in version["workers"]
+            if worker["state"] == "READY"
+        ]
+        for model in ask_here(server.port, {"do": "status"})["models"]
+    }
 
 
 def settled(server: Server, restarts: int) -> bool:

@@ -150,6 +150,7 @@ class Guidance:
             "traffic": dict(spec.traffic),
             "tree": list(tree(trees.whole.servable)),
             "seen": seen,
+            "rollout": self.rollouts.summary(name),
         }
 
     async def _explain(self, question: Question) -> Any:

@@ -121,6 +121,13 @@ class Rollouts:
         await self._carry_out(name, decision, str(question.get("author", "api")))
         return self._status(name)
 
+    def summary(self, name: str) -> dict[str, Any] | None:
+        """Where an endpoint's rollout is, in brief; None where there is none."""
+        state = self._states.get(name)
+        if state is None:
+            return None
+        return {"to": state.policy.to, "from": state.stable, "phase": state.phase.value, "weight": state.weight}
+
     def _state(self, name: str) -> RolloutState:
         if name not in self._states:
             raise ModelNotFound(f"there is no rollout of {name!r}; `turnout rollout {name} start` starts one")

@@ -87,7 +87,7 @@ def _version(version: Version, workers: Workers) -> dict[str, Any]:
         "self_test": description.get("self_test", ""),
         "answered_by": description.get("answered_by", ""),
         "workers": [
-            {"name": w.name, "state": w.state, "restarts": w.restarts, "memory_bytes": w.memory}
+            {"name": w.name, "pid": w.pid, "state": w.state, "restarts": w.restarts, "memory_bytes": w.memory}
             for w in workers.of(version.uid)
         ],
     }

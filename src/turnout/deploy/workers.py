@@ -50,6 +50,11 @@ class Worker:
         return int(self.name.rpartition("#")[2])
 
     @property
+    def pid(self) -> int:
+        """Its process; 0 without one."""
+        return self.child.pid if self.child else 0
+
+    @property
     def memory(self) -> int:
         """Resident bytes of its process at this moment."""
         return resident_bytes(self.child.pid) if self.child else 0
