@@ -1,8 +1,9 @@
 """What guiding costs a request that goes well, as a share of its latency: `python -m benchmarks.endpoint`.
 
-One server serves each model twice: by itself, and as the champion of an endpoint with a split, a circuit breaker, an
-output check and a fallback within a deadline. One client asks both by turns, so that whatever else the machine does
-falls on both; what is shown are medians over all rounds, and between what the ratio lies (a bootstrap over rounds).
+One server serves each model three times: by itself; as an endpoint, whose answers say who gave them; and as champion of
+an endpoint that has a split, a circuit breaker, an output check and a fallback within a deadline besides. One client
+asks all by turns, so that whatever else the machine does falls on each. What is shown are medians over all rounds: of
+the latencies, of the ratio in each round, and between what that median lies (a bootstrap over rounds).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,29 +22,26 @@ from benchmarks import models
 from turnout.testing.server import Client, Server, serving
 
 #: By name: the features of one row, and how many requests a round has.
-MODELS = {"tiny": (4, 300), "mlp": (784, 200), "heavy": (784, 20)}
+MODELS = {"tiny": (4, 100), "mlp": (784, 100), "heavy": (784, 10)}
+KINDS = ("alone", "plain", "guided")
 _DRAWS = 2000
 
 
 def document(folder: Path) -> str:
-    """Each model by itself, and as champion of an endpoint that has a simpler one and a constant to fall back to."""
-    said: dict[str, object] = {
-        "server": {"access_log": "off"},
-        "models": [{"name": name, "artifact": str(folder / f"{name}.onnx")} for name in MODELS],
-        "endpoints": {
-            f"guided-{name}": {
-                "versions": {
-                    "v1": {"model": str(folder / f"{name}.onnx"), "circuit_breaker": {}, "outputs": {}},
-                    "v2": {"model": str(folder / f"{name}.onnx"), "circuit_breaker": {}, "outputs": {}},
-                },
-                "traffic": {"v1": 100, "v2": 0},
-                "fallback": ["v2"],
-                "deadline": 5,
-            }
-            for name in MODELS
-        },
-    }
-    return json.dumps(said)
+    """Each model in the three ways."""
+    endpoints: dict[str, object] = {}
+    for name in MODELS:
+        model = {"model": str(folder / f"{name}.onnx")}
+        endpoints[f"plain-{name}"] = {"versions": {"v1": model}, "traffic": {"v1": 100}}
+        checked = {**model, "circuit_breaker": {}, "outputs": {}}
+        endpoints[f"guided-{name}"] = {
+            "versions": {"v1": checked, "v2": checked},
+            "traffic": {"v1": 100, "v2": 0},
+            "fallback": ["v2"],
+            "deadline": 5,
+        }
+    alone = [{"name": f"alone-{name}", "artifact": str(folder / f"{name}.onnx")} for name in MODELS]
+    return json.dumps({"server": {"access_log": "off"}, "models": alone, "endpoints": endpoints})
 
 
 @contextmanager
@@ -69,41 +67,42 @@ def latency(client: Client, name: str, body: bytes, count: int) -> float:
     return statistics.median(found)
 
 
-def interval(alone: list[float], guided: list[float]) -> tuple[float, float]:
-    """Between what the ratio of the medians lies, 95 of 100 times, were the rounds drawn anew."""
-    drawn, chance = [], random.Random(0)  # noqa: S311  no secret
-    for _ in range(_DRAWS):
-        rounds = [chance.randrange(len(alone)) for _ in alone]
-        drawn.append(statistics.median(guided[i] for i in rounds) / statistics.median(alone[i] for i in rounds))
-    drawn.sort()
-    return drawn[int(0.025 * _DRAWS)], drawn[int(0.975 * _DRAWS)]
+def ratio(later: Sequence[float], earlier: Sequence[float]) -> str:
+    """The median ratio of the rounds, and between what it lies, 95 of 100 times, were they drawn anew."""
+    ratios = [one / other for one, other in zip(later, earlier, strict=True)]
+    chance = random.Random(0)
+    drawn = sorted(statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(_DRAWS))
+    return f"{statistics.median(ratios):.3f} ({drawn[_DRAWS // 40]:.3f} to {drawn[-_DRAWS // 40]:.3f})"
+
+
+def measure(client: Client, name: str, rounds: int) -> Mapping[str, list[float]]:
+    """The median latency of each round, by kind."""
+    features, count = MODELS[name]
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [1, features], "data": [0.5] * features}]
+    body = json.dumps({"inputs": inputs}).encode()
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for number in range(-1, rounds):  # the first warms up
+        order = KINDS if number % 2 else KINDS[::-1]
+        for kind in order:
+            taken = latency(client, f"{kind}-{name}", body, count)
+            if number >= 0:
+                found[kind].append(taken)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.endpoint", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=150)
     rounds = parser.parse_args().rounds
-    print("| model | by itself (ms) | guided (ms) | ratio | between |")
-    print("|---|---|---|---|---|")
+    print("| model | by itself (ms) | endpoint (ms) | guided (ms) | guided / endpoint | guided / by itself |")
+    print("|---|---|---|---|---|---|")
     with served() as server:
         client = server.client()
-        for name, (features, count) in MODELS.items():
-            inputs = [{"name": "x", "datatype": "FP32", "shape": [1, features], "data": [0.5] * features}]
-            body = json.dumps({"inputs": inputs}).encode()
-            found: dict[str, list[float]] = {name: [], f"guided-{name}": []}
-            for which in found:
-                latency(client, which, body, count)
-            for number in range(rounds):
-                for which in sorted(found, reverse=number % 2 == 1):
-                    found[which].append(latency(client, which, body, count))
-            alone, guided = found[name], found[f"guided-{name}"]
-            low, high = interval(alone, guided)
-            middle = statistics.median(alone), statistics.median(guided)
-            print(
-                f"| {name} | {middle[0] * 1e3:.3f} | {middle[1] * 1e3:.3f} | {middle[1] / middle[0]:.3f} "
-                f"| {low:.3f} to {high:.3f} |",
-                flush=True,
-            )
+        for name in MODELS:
+            found = measure(client, name, rounds)
+            times = " | ".join(f"{statistics.median(found[kind]) * 1e3:.3f}" for kind in KINDS)
+            ratios = " | ".join(ratio(found["guided"], found[kind]) for kind in ("plain", "alone"))
+            print(f"| {name} | {times} | {ratios} |", flush=True)
 
 
 if __name__ == "__main__":
