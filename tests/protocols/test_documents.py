@@ -103,6 +103,17 @@ def test_every_operation_of_the_document_exists_and_every_example_works() -> Non
                 assert response.status == 200, (path, whole(response))
 
 
+def test_the_document_names_the_fields_that_predictions_have_and_take() -> None:
+    document = json.loads(whole(get(FakeServing((IRIS,)), "/openapi.json")))
+    predict = document["paths"]["/v2/models/iris/infer"]["post"]
+    said = {one["$ref"].rpartition("/")[2] for one in predict["parameters"]}
+    assert {"X-Request-Deadline-Ms", "X-Route-To", "X-Fail-On-Degraded", "X-Explain"} == said
+    assert said == set(document["components"]["parameters"])
+    fields = predict["responses"]["200"]["headers"]
+    assert {"X-Served-By", "X-Variant", "X-Revision", "X-Prediction-Id", "X-Degraded"} == set(fields)
+    assert set(fields) == set(document["components"]["headers"])
+
+
 @pytest.mark.parametrize("model", EVERY, ids=lambda model: model.name)
 def test_an_error_text_stays_short(model: FakeModel) -> None:
     for form in ("v1", "v2", "mlflow", "plain"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -42,8 +43,33 @@ def document(serving: Serving) -> dict[str, Any]:
             {"name": "server", "description": "Health and lists"},
         ],
         "paths": paths,
-        "components": {"schemas": {"Error": _ERROR, "MlflowError": _MLFLOW_ERROR}},
+        "components": {
+            "schemas": {"Error": _ERROR, "MlflowError": _MLFLOW_ERROR},
+            "headers": {name: {"description": text, "schema": kind} for name, (text, kind) in _ANSWERER.items()},
+            "parameters": {
+                name: {"name": name, "in": "header", "description": text, "schema": kind}
+                for name, (text, kind) in _WISHES.items()
+            },
+        },
     }
+
+
+_TEXT = {"type": "string"}
+#: What every prediction says of who gave it.
+_ANSWERER: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "X-Served-By": ("Who answered: ENDPOINT@VERSION", _TEXT),
+    "X-Variant": ("The version that the request was assigned to", _TEXT),
+    "X-Revision": ("The revision of the endpoint's spec", {"type": "integer", "minimum": 0}),
+    "X-Prediction-Id": ("The id of this prediction, for labels that come later", _TEXT),
+    "X-Degraded": ("Only where the variant did not answer itself: why not", _TEXT),
+}
+#: What a caller may ask for beside the prediction.
+_WISHES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "X-Request-Deadline-Ms": ("How long you will wait, in milliseconds", {"type": "number", "exclusiveMinimum": 0}),
+    "X-Route-To": ("The version of the endpoint that shall answer", _TEXT),
+    "X-Fail-On-Degraded": ("Rather a failure than the answer of a fallback", {"type": "string", "enum": ["true"]}),
+    "X-Explain": ("Whether the answer tells which steps it took", {"type": "string", "enum": ["true", "false"]}),
+}
 
 
 def _describe(model: ServedModel) -> str:
@@ -179,12 +205,18 @@ def _operation(
         "504": "The deadline passed",
     }
     request, response = schemas
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _ANSWERER}
     return {
         "tags": [model],
         "summary": summary,
+        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in _WISHES],
         "requestBody": {"required": True, "content": {"application/json": {"schema": request, "example": example}}},
         "responses": {
-            "200": {"description": "The prediction", "content": {"application/json": {"schema": response}}},
+            "200": {
+                "description": "The prediction",
+                "headers": headers,
+                "content": {"application/json": {"schema": response}},
+            },
             **{status: {"description": text, **failure} for status, text in words.items()},
         },
     }
