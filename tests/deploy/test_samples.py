@@ -19,6 +19,7 @@ from turnout.deploy.samples import router_samples, samples
 from turnout.deploy.version import VersionSpec
 from turnout.graph.allocation import allocate
 from turnout.graph.cache import Cache, CacheMemory, CachePolicy
+from turnout.graph.cascade import CascadeMemory
 from turnout.graph.circuit_breaker import Circuit, CircuitBreaker, CircuitBreakerPolicy
 from turnout.graph.endpoint import Endpoint, EndpointCounts
 from turnout.graph.evidence import Evidence
@@ -112,6 +113,18 @@ def test_every_node_tells_what_it_counted(found: dict[tuple[str, ...], float]) -
     }
     assert {key: found.get(key) for key in wanted} == wanted
     assert found["cache_bytes", "fraud", "v8"] > 0
+
+
+def test_a_cascade_is_told_by_its_steps() -> None:
+    memory = CascadeMemory()
+    memory.rows.update({"small": 7, "large": 3})
+    memory.unsure = 2
+    found = {(one.name, *one.labels): one.value for one in samples("fraud", {("cascade", "careful"): memory})}
+    assert found == {
+        ("turnout_cascade_rows_total", "fraud", "careful", "small"): 7,
+        ("turnout_cascade_rows_total", "fraud", "careful", "large"): 3,
+        ("turnout_cascade_unsure_rows_total", "fraud", "careful"): 2,
+    }
 
 
 def test_a_fallback_is_told_with_both_versions() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from turnout.deploy.live import LiveVersion
 from turnout.deploy.memories import Memories
 from turnout.graph.cache import CacheMemory
+from turnout.graph.cascade import CascadeMemory
 from turnout.graph.circuit_breaker import Circuit
 from turnout.graph.endpoint import Endpoint, EndpointCounts
 from turnout.graph.fallback import FallbackMemory
@@ -17,6 +18,7 @@ from turnout.graph.retry import RetryBudget
 from turnout.graph.shadow import ShadowState
 from turnout.graph.split import SplitState
 from turnout.monitoring.families import Sample
+from turnout.runtime.outlier import Outliers
 
 Samples = Iterator[Sample]
 _GENERATION = re.compile(r"~[0-9]+$")
@@ -26,6 +28,7 @@ _STATES = ("closed", "open", "half-open")
 def router_samples(versions: Iterable[LiveVersion], endpoints: Iterable[str], memories: Memories) -> Samples:
     """What one router's endpoints have counted, and each version that is served without one."""
     for version in versions:
+        yield from _outliers((version.name, version.version), version.batching.replicas.outliers)
         if isinstance(version.servable, Endpoint):
             yield from _endpoint((version.name, ""), version.servable.counts)
     for endpoint in endpoints:
@@ -85,6 +88,17 @@ def _retry(labels: tuple[str, str], budget: RetryBudget) -> Samples:
     yield Sample("turnout_retries_refused_total", labels, budget.refused)
 
 
+def _cascade(labels: tuple[str, str], memory: CascadeMemory) -> Samples:
+    for step, rows in list(memory.rows.items()):
+        yield Sample("turnout_cascade_rows_total", (*labels, step), rows)
+    yield Sample("turnout_cascade_unsure_rows_total", labels, memory.unsure)
+
+
+def _outliers(labels: tuple[str, str], outliers: Outliers) -> Samples:
+    yield Sample("turnout_replicas_ejected", labels, outliers.out)
+    yield Sample("turnout_replica_ejections_total", labels, outliers.ejections)
+
+
 def _limits(labels: tuple[str, str], memory: LimitsMemory) -> Samples:
     yield Sample("turnout_limits_active", labels[:1], memory.all.active)
     yield Sample("turnout_limits_refused_total", labels[:1], memory.refused)
@@ -116,6 +130,7 @@ _READERS: Mapping[type, Callable[[tuple[str, str], Any], Samples]] = {
     SplitState: _split,
     Circuit: _circuit,
     RetryBudget: _retry,
+    CascadeMemory: _cascade,
     LimitsMemory: _limits,
     CacheMemory: _cache,
     ShadowState: _shadow,

@@ -81,6 +81,8 @@ _TABLE = (
     Family("turnout_queue_rows", Kind.GAUGE, "Rows waiting to be put into a batch.", _MODEL),
     Family("turnout_queue_bytes", Kind.GAUGE, "Bytes of tensors waiting to be put into a batch.", _MODEL),
     Family("turnout_model_ready", Kind.GAUGE, "Processes in which the version is ready to answer.", _MODEL),
+    Family("turnout_replicas_ejected", Kind.GAUGE, "Replicas that routers leave out as outliers now.", _MODEL),
+    Family("turnout_replica_ejections_total", Kind.COUNTER, "Times a router left out a replica as outlier.", _MODEL),
     Family("turnout_worker_state", Kind.GAUGE, "1 for the state the worker is in.", (*_WORKER, "state")),
     Family("turnout_worker_restarts_total", Kind.COUNTER, "Times the worker was started again.", _WORKER),
     Family("turnout_worker_memory_bytes", Kind.GAUGE, "Resident memory of the worker's process.", _WORKER),
@@ -125,6 +127,13 @@ _TABLE = (
     Family("turnout_circuit_breaker_opened_total", Kind.COUNTER, "Times the circuit was opened.", _VARIANT),
     Family("turnout_retries_total", Kind.COUNTER, "Requests tried again.", _VARIANT),
     Family("turnout_retries_refused_total", Kind.COUNTER, "Retries that the budget did not allow.", _VARIANT),
+    Family("turnout_cascade_rows_total", Kind.COUNTER, "Rows by the step that answered them.", (*_VARIANT, "step")),
+    Family(
+        "turnout_cascade_unsure_rows_total",
+        Kind.COUNTER,
+        "Rows of which nobody was sure, because the next step failed.",
+        _VARIANT,
+    ),
     Family("turnout_limits_active", Kind.GAUGE, "Requests within the endpoint's limits at this moment.", ("endpoint",)),
     Family("turnout_limits_refused_total", Kind.COUNTER, "Requests refused by the endpoint's limits.", ("endpoint",)),
     Family(

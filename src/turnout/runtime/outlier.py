@@ -84,6 +84,11 @@ class Outliers:
         self.ejections = 0
         self._standings: dict[object, Standing] = {}
 
+    @property
+    def out(self) -> int:
+        """How many are left out now."""
+        return sum(standing.until > 0.0 for standing in self._standings.values())
+
     def judge(
         self, place: object, places: Sequence[object], seconds: float, expected: float, now: float, *, failed: bool
     ) -> Verdict:
