@@ -17,6 +17,7 @@ from turnout.testing.server import Answer, Server, serving
 
 FOLDER = Path(__file__).parent / "odd"
 CLIENTS = 6
+EJECTIONS = "turnout_replica_ejections_total{"
 
 
 class Odd:
@@ -95,6 +96,12 @@ def well(answers: list[Answer], odd: Odd) -> bool:
     return all(answer.status == 200 for answer in answers) and odd.pid not in pids(answers)
 
 
+def ejections(server: Server) -> int:
+    """How often a replica was left out, by the server's own metrics."""
+    text = server.request("GET", "/metrics").body.decode()
+    return sum(int(float(line.split()[-1])) for line in text.splitlines() if line.startswith(EJECTIONS))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["raise", "shape", "slow"])
 def test_one_bad_worker_of_four(tmp_path: Path, how: str) -> None:
@@ -105,6 +112,10 @@ def test_one_bad_worker_of_four(tmp_path: Path, how: str) -> None:
         before = len(asking.answers)
         odd.behave(how)
         turned = time.monotonic()
+        server.wait_until(lambda: ejections(server) > 0, 20, "it is left out")
+        left_out = time.monotonic() - turned
+        print(f"left out {left_out:.2f} s after it began to {how}")
+        assert left_out <= 2.0
         while not well(asking.wait_for(150), odd):  # a slow one may have two inside when it is left out
             assert time.monotonic() - turned < 20.0, "it is still asked"
         calls = odd.calls()[how]
