@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from operator import add, sub
 from typing import Any
 
 from turnout.core.errors import Failure, Fault, InvalidOutput
@@ -48,23 +50,20 @@ class Evidence:
 
     def quantile(self, share: float) -> float:
         """Seconds that this share of the answered requests took at most, to within 2 %; NaN without any."""
-        wanted = share * sum(self.latency)
+        seen = list(accumulate(self.latency))
+        wanted = share * seen[-1]
         if not wanted:
             return math.nan
-        seen = 0
-        for bound, count in zip((*BOUNDS, math.inf), self.latency, strict=True):
-            seen += count
-            if seen >= wanted:
-                return bound
-        return math.inf
+        bucket = bisect_left(seen, wanted)
+        return BOUNDS[bucket] if bucket < len(BOUNDS) else math.inf
 
     def plus(self, other: Evidence) -> Evidence:
         """Both together, as of two routers."""
-        return self._with(other, 1)
+        return self._with(other, add)
 
     def since(self, earlier: Evidence) -> Evidence:
         """What came after an earlier state of the same counts."""
-        return self._with(earlier, -1)
+        return self._with(earlier, sub)
 
     def to_json(self) -> dict[str, Any]:
         """The counts that are not 0."""
@@ -82,9 +81,9 @@ class Evidence:
             found.latency[int(place)] = int(count)
         return found
 
-    def _with(self, other: Evidence, sign: int) -> Evidence:
+    def _with(self, other: Evidence, put: Callable[[int, int], int]) -> Evidence:
         found = Evidence()
         for name in _COUNTS:
-            setattr(found, name, getattr(self, name) + sign * getattr(other, name))
-        found.latency = [a + sign * b for a, b in zip(self.latency, other.latency, strict=True)]
+            setattr(found, name, put(getattr(self, name), getattr(other, name)))
+        found.latency = list(map(put, self.latency, other.latency))  # there are hundreds: this is quickest
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from operator import mul
 from typing import NamedTuple
 
 import msgspec
@@ -33,6 +34,7 @@ _WIDEST = 300
 _LEAST_LATENCIES = 30
 _USUAL_LATENCIES = 100
 _MIDDLES = (*(math.log(bound) - 0.5 * _GROWTH for bound in BOUNDS), math.log(BOUNDS[-1]) + 0.5 * _GROWTH)
+_SQUARES = tuple(middle * middle for middle in _MIDDLES)
 #: Seconds that a request may take before its not having been answered yet says something of the shares.
 _SLOWEST = 30.0
 _QUICKEST = 0.05
@@ -207,13 +209,8 @@ def _answered(state: RolloutState, clean: Counts) -> tuple[Evidence, Evidence]:
 
 def _logarithms(evidence: Evidence) -> Sums:
     """The logarithms of the latencies (seconds), each as the middle of its bucket."""
-    size, total, squares = 0, 0.0, 0.0
-    for middle, count in zip(_MIDDLES, evidence.latency, strict=True):
-        if count:
-            size += count
-            total += count * middle
-            squares += count * middle * middle
-    return Sums(size, total, squares)
+    counts = evidence.latency
+    return Sums(sum(counts), sum(map(mul, counts, _MIDDLES)), sum(map(mul, counts, _SQUARES)))
 
 
 def _ratios(slow: list[int], usual: list[int], share: float, needed: float) -> tuple[float | None, float | None]:

@@ -22,6 +22,7 @@ Sources:
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from math import lgamma, log
@@ -165,7 +166,7 @@ def quantile_slower(canary: Sequence[int], stable: Sequence[int], share: float, 
         return _log_mean((theirs, 0.0)) + _log_mean((over, under, 0.0))
 
     # Where the quantile seems to be is where the evidence is mostly least.
-    likely = next(bucket for bucket, above in enumerate(usual) if above <= tail * reference)
+    likely = bisect_left(usual, True, key=lambda above: above <= tail * reference)
     if (first := against(likely)) < need:
         return first
     return min(against(bucket) for bucket in range(len(usual)))
@@ -304,8 +305,7 @@ def _root(falling: Callable[[float], float], low: float, high: float) -> float:
 
 def _above(counts: Sequence[int]) -> list[int]:
     """For each bucket how many are in later ones."""
-    total = sum(counts)
-    return [total - most for most in accumulate(counts)]
+    return list(accumulate(counts[:0:-1], initial=0))[::-1]
 
 
 def _log_mean(logs: Sequence[float]) -> float:
