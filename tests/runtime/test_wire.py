@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +93,50 @@ def test_the_end_is_said(both: tuple[Wire, Wire]) -> None:
         both[1].receive()
     with pytest.raises(EOFError):
         list(both[1].poll())
+
+
+def test_what_was_said_before_the_end_is_heard(both: tuple[Wire, Wire]) -> None:
+    near, far = both
+    for number in range(3):
+        far.send({"number": number})
+    near.receive()
+    far.close()
+    heard = near.poll()
+    assert [next(heard)[0]["number"], next(heard)[0]["number"]] == [1, 2]
+    with pytest.raises(EOFError):
+        next(heard)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("said", [0, 1, 3])
+def test_a_loop_hears_of_an_end_that_was_reset(run: Callable[..., object], said: int) -> None:
+    """What the other end had not read makes its end an error, of which libuv tells only once."""
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        near, far = (Wire(sock) for sock in pair())
+        near.sock.setblocking(False)
+        ended = loop.create_future()
+        heard = []
+
+        def read() -> None:
+            try:
+                for message, _ in near.poll():
+                    heard.append(message)
+            except EOFError:
+                loop.remove_reader(near.fileno())
+                ended.set_result(True)
+
+        loop.add_reader(near.fileno(), read)
+        near.send({"is": "never read"})
+        for _ in range(said):
+            far.send({"is": "the last"})
+        far.close()
+        with closing(near):
+            await asyncio.wait_for(ended, 5)
+        return len(heard)
+
+    assert run(main()) == said
 
 
 def test_sending_to_nobody_says_so(both: tuple[Wire, Wire]) -> None:

@@ -205,22 +205,26 @@ class _SocketNear:
         self.blocked(False)
 
     def collect(self) -> Iterator[Any]:
+        while self._read():  # to the end: libuv tells only once of one that was reset
+            while len(self._buffer) >= frames.HEAD_BYTES:
+                size = frames.frame_bytes(self._buffer)
+                if len(self._buffer) < size:
+                    break
+                whole = bytes(self._buffer[:size])
+                del self._buffer[:size]
+                yield whole
+
+    def _read(self) -> bool:
         try:
             data = self._sock.recv(1 << 20)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             raise EOFError from None
         if not data:
             raise EOFError
         self._buffer += data
-        while len(self._buffer) >= frames.HEAD_BYTES:
-            size = frames.frame_bytes(self._buffer)
-            if len(self._buffer) < size:
-                return
-            whole = bytes(self._buffer[:size])
-            del self._buffer[:size]
-            yield whole
+        return True
 
     def close(self) -> None:
         self._sock.close()

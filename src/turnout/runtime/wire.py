@@ -83,10 +83,21 @@ class Wire:
             self._read(whole - have)
 
     def poll(self) -> Iterator[tuple[Message, list[int]]]:
-        """All whole messages that are there, after one read. Raises EOFError when the other end is gone."""
-        self._read()
-        while (found := self._next()) is not None:
-            yield found
+        """All whole messages that are there; then raises EOFError if the other end is gone.
+
+        Reads until nothing is left: of an end that was reset libuv tells only once, together with what came before it.
+        """
+        ended = False
+        more = True
+        while more:
+            try:
+                more = self._read(flags=socket.MSG_DONTWAIT)
+            except EOFError:
+                ended, more = True, False
+            while (found := self._next()) is not None:
+                yield found
+        if ended:
+            raise EOFError
 
     def close(self) -> None:
         """Closes the socket and descriptors that nobody took."""
@@ -94,11 +105,12 @@ class Wire:
         while self._fds:
             socket.close(self._fds.popleft())
 
-    def _read(self, most: int = 1 << 18) -> None:
+    def _read(self, most: int = 1 << 18, flags: int = 0) -> bool:
+        """Takes what there is, up to so many bytes; False where that is nothing. Raises EOFError."""
         try:
-            data, ancillary, flags, _ = self.sock.recvmsg(most, socket.CMSG_SPACE(4 * _MAX_FDS))
+            data, ancillary, flags, _ = self.sock.recvmsg(most, socket.CMSG_SPACE(4 * _MAX_FDS), flags)
         except BlockingIOError:
-            return
+            return False
         except ConnectionError:
             raise EOFError from None
         for level, kind, content in ancillary:
@@ -109,6 +121,7 @@ class Wire:
         if not data or flags & socket.MSG_CTRUNC:
             raise EOFError
         self._buffer += data
+        return True
 
     def _next(self) -> tuple[Message, list[int]] | None:
         if len(self._buffer) < _LENGTH.size:

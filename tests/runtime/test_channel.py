@@ -1,0 +1,48 @@
+"""What is particular to one way between router and worker; what holds for both is tested with the places."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import uvloop
+
+from turnout.runtime import frames
+from turnout.runtime.channel import open_far, open_near
+from turnout.runtime.wire import pair
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_the_end_of_a_worker_that_had_more_to_read_is_noticed(run: Callable[..., object]) -> None:
+    """What was sent ahead makes its end an error, of which libuv tells only once: together with its last outcome."""
+
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        ours, theirs = pair()
+        near = open_near(ours, 2, memory=False)
+        far = open_far(theirs)
+        for number in (1, 2):
+            near.send(frames.encode(number, 0.0, (1,), (9.0,), [frames.piece(0, np.zeros((1, 4)))]))
+        taken = frames.decode(next(iter(far.take())))
+        far.answer(frames.encode(taken.number, 0.1, (0,), (), [frames.piece(0, np.ones((1, 2)))]))
+        ended = loop.create_future()
+        outcomes: list[int] = []
+
+        def collect() -> None:
+            try:
+                outcomes.extend(frames.decode(buffer).number for buffer in near.collect())
+            except EOFError:
+                for wake in near.wakes():
+                    loop.remove_reader(wake)
+                ended.set_result(None)
+
+        for wake in near.wakes():
+            loop.add_reader(wake, collect)
+        far.close()
+        await asyncio.wait_for(ended, 5)
+        near.close()
+        return outcomes
+
+    assert run(main()) == [1]
