@@ -11,7 +11,7 @@ import pytest
 from tests.docs.test_reference import rows, section
 from turnout.graph.cache import CachePolicy
 from turnout.graph.circuit_breaker import CircuitBreakerPolicy
-from turnout.graph.fallback import FallbackPolicy
+from turnout.graph.fallback_policy import FallbackPolicy
 from turnout.graph.last_good import LastGoodPolicy
 from turnout.graph.limits import LimitsPolicy
 from turnout.graph.outputs import OutputsPolicy

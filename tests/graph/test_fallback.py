@@ -23,7 +23,8 @@ from turnout.core.errors import (
 from turnout.core.messages import InferRequest, InferResponse, Journey
 from turnout.graph.circuit_breaker import CircuitBreaker, CircuitBreakerPolicy
 from turnout.graph.constant import Constant
-from turnout.graph.fallback import Fallback, FallbackMemory, FallbackPolicy, slice_of
+from turnout.graph.fallback import Fallback, FallbackMemory, slice_of
+from turnout.graph.fallback_policy import FallbackPolicy
 from turnout.graph.last_good import LastGood, LastGoodKey, LastGoodPolicy
 
 DEFAULT = Constant({"score": 0.0, "label": "unknown"}, SIGNATURE)

@@ -15,7 +15,8 @@ from turnout.core.servable import Servable
 from turnout.core.signature import Signature
 from turnout.graph.cache import Cache, CachePolicy
 from turnout.graph.circuit_breaker import CircuitBreaker, CircuitBreakerPolicy
-from turnout.graph.fallback import Fallback, FallbackPolicy
+from turnout.graph.fallback import Fallback
+from turnout.graph.fallback_policy import FallbackPolicy
 from turnout.graph.limits import Limit, Limits, LimitsPolicy
 from turnout.graph.outputs import OutputCheck, OutputsPolicy
 from turnout.graph.retry import Retry, RetryPolicy

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from turnout.core.errors import Conflict, InvalidInput, ModelNotFound
@@ -15,11 +15,11 @@ from turnout.deploy.converge import Converge, Staged, Wanted
 from turnout.deploy.document import Document
 from turnout.deploy.endpoint_spec import EndpointSpec
 from turnout.deploy.happenings import Happenings
+from turnout.deploy.revisions import STARTED, Applied, Revisions
 from turnout.deploy.store.failures import StoreDamaged, StoreTooNew, StoreUnavailable
 from turnout.deploy.store.records import Change, Lease, Revision, digest_of
-from turnout.deploy.store.store import Store, Transaction, open_store
+from turnout.deploy.store.store import Transaction
 from turnout.deploy.store.url import is_there
-from turnout.deploy.threads import in_thread
 from turnout.graph.allocation import Allocation, allocate
 
 logger = logging.getLogger("turnout")
@@ -39,12 +39,6 @@ class Rollouts(Protocol):
         """They are over."""
 
 
-#: The kind of the documents in which rollouts are written down.
-ROLLOUT = "rollout"
-_APPLIED = "applied"
-_STARTED = "the server was started with it"
-_SOURCE = "source"
-_REMEMBERED = 100
 _MOST = 1000
 
 
@@ -53,59 +47,45 @@ class ControlPlane:
 
     def __init__(self, converge: Converge, document: Document) -> None:
         self.document = document
-        self._source = document.digest
         self.revision = 0
         self.allocations: dict[str, Any] = {}
-        self.happenings = Happenings(self.call)
+        self.revisions = Revisions(document.digest)
+        self.happenings = Happenings(self.revisions.call)
         #: Says what is known of what runs, and whether a document fits in memory.
         self.actual: Callable[[Document], Actual] | None = None
         #: Who carries rollouts on, and is told when somebody else changes what is in force.
         self.rollouts: Rollouts | None = None
         #: Called once there is a first revision.
         self.on_first: Callable[[], Awaitable[None]] | None = None
-        self._names: dict[int, dict[str, list[str]]] = {}
         self._converge = converge
-        #: Where the store is.
-        self.url = ""
-        self._store: Store | None = None
-        self._opening = asyncio.Lock()
         self._changing = asyncio.Lock()
-        self._loop = asyncio.get_running_loop()
-
-    async def call(self, act: Callable[[Store], Any]) -> Any:
-        """Runs something on the store in a thread; opens it first."""
-        async with self._opening:
-            if self._store is None:
-                self._store = await in_thread(self._loop, lambda: open_store(self.url))
-        store = self._store
-        return await in_thread(self._loop, lambda: act(store))
 
     # -- the beginning ------------------------------------------------------------------------------------
 
     async def begin(self, *, keep_going: bool) -> None:
         """Serves what the document says, or what became of it since it was applied to this store."""
         document = self.document
-        if not document.endpoints and not is_there(self.url):
+        if not document.endpoints and not is_there(self.revisions.url):
             return  # nothing is guided: no store is needed before something is to be changed
         async with self._changing:
             try:
-                source = await self.call(lambda store: store.document(_SOURCE, "digest"))
-                current: Revision | None = await self.call(lambda store: store.current())
+                same = await self.revisions.have_same_source()
+                current = await self.revisions.current()
             except (StoreUnavailable, StoreDamaged, StoreTooNew) as failure:
                 if document.endpoints:
                     raise
                 logger.warning("models are served as the server was told, for the store is away: %s", failure.message)
                 return
-            if current is not None and source is not None and source.value == document.digest:
-                applied = await self._applied(current.number)
+            if current is not None and same:
+                applied = await self.revisions.applied(current.number)
                 found = Document.from_text(current.document)
                 known = self._converge.is_in_force(Wanted.whole_of(found), current.number)
                 staged = await self._converge.stage(
-                    Wanted.endpoints_of(found) if known else Wanted.whole_of(found), applied["pins"]
+                    Wanted.endpoints_of(found) if known else Wanted.whole_of(found), applied.pins
                 )
-                await self._converge.use(staged, current.number, applied["allocations"])
-                self._is(found, current.number, applied["allocations"])
-                await self._remember_names()
+                await self._converge.use(staged, current.number, applied.allocations)
+                self._is(found, current.number, applied.allocations)
+                await self.revisions.remember_last()
                 if current.digest != _digest(document):
                     logger.info("revision %d goes on, made of this document: %s", current.number, current.reason)
                 return
@@ -120,20 +100,20 @@ class ControlPlane:
             await self._commit(
                 staged,
                 document,
-                lambda change: change.propose(document.to_text(), author="serve", reason=_STARTED),
+                lambda change: change.propose(document.to_text(), author="serve", reason=STARTED),
             )
 
     async def follow(self) -> None:
         """Serves what another controller has put in force, where one has."""
         async with self._changing:
-            current: Revision | None = await self.call(lambda store: store.current())
+            current = await self.revisions.current()
             if current is None or current.number == self.revision:
                 return
             document = Document.from_text(current.document)
-            applied = await self._applied(current.number)
-            staged = await self._converge.stage(Wanted.whole_of(document), applied["pins"])
-            await self._converge.use(staged, current.number, applied["allocations"])
-            self._is(document, current.number, applied["allocations"])
+            applied = await self.revisions.applied(current.number)
+            staged = await self._converge.stage(Wanted.whole_of(document), applied.pins)
+            await self._converge.use(staged, current.number, applied.allocations)
+            self._is(document, current.number, applied.allocations)
             logger.info("revision %d is in force: %s has put it there", current.number, current.author)
 
     # -- what can be asked --------------------------------------------------------------------------------
@@ -171,24 +151,18 @@ class ControlPlane:
         """Goes back to the revision before the current one."""
         async with self._changing:
             now = self.revision
-            current: Revision | None = await self.call(lambda store: store.current())
+            current = await self.revisions.current()
             if current is None or current.parent is None:
                 raise InvalidInput("there is no revision before this one", field="undo", got=f"revision {now}")
-            number = current.parent
-            parent: Revision = await self.call(lambda store: store.revision(number))
+            parent = await self.revisions.revision(current.parent)
             document = Document.from_text(parent.document)
-            applied = await self._applied(parent.number)
-            staged = await self._converge.stage(Wanted.whole_of(document), applied["pins"])
-
-            def act(store: Store) -> Revision:
-                with store.transaction() as change:
-                    self._end(change, over)
-                    return change.undo(base=now, **who(question))
-
+            applied = await self.revisions.applied(parent.number)
+            staged = await self._converge.stage(Wanted.whole_of(document), applied.pins)
             over = self._let_go(document)
-            await self._write(act, document, staged, over)
-            await self._converge.use(staged, parent.number, applied["allocations"])
-            self._is(document, parent.number, applied["allocations"])
+            with self._or_as_before(staged, over):
+                await self.revisions.undo(document, now=now, over=over, **who(question))
+            await self._converge.use(staged, parent.number, applied.allocations)
+            self._is(document, parent.number, applied.allocations)
             self._ended(over, question)
             self.happenings.tell("undo", "", f"back to revision {parent.number} from {now}", revision=parent.number)
         return {"revision": self.revision, "text": f"revision {parent.number} is in force again (it was {now})"}
@@ -196,7 +170,7 @@ class ControlPlane:
     async def history(self, question: Question) -> Any:
         """The changes, newest first."""
         limit, before = whole(question, "limit", 20), whole(question, "before", None)
-        found: list[Change] = await self.call(lambda store: store.history(min(limit or 1, _MOST), before))
+        found: list[Change] = await self.revisions.call(lambda store: store.history(min(limit or 1, _MOST), before))
         return {"current": self.revision, "revisions": shown(found, newest=before is None)}
 
     async def events(self, question: Question) -> Any:
@@ -265,31 +239,12 @@ class ControlPlane:
         known = ", ".join(one.name for one in self.document.endpoints) or "none"
         raise ModelNotFound(f"there is no endpoint {name!r}; there is {known}")
 
-    def versions_of(self, endpoint: str, revision: int) -> Sequence[str] | None:
-        """The names of an endpoint's versions in a revision; None where that is not known any more."""
-        return self._names.get(revision, {}).get(endpoint)
-
-    async def _remember_names(self) -> None:
-        """Which versions the last revisions had: a label may come long after its prediction."""
-
-        def look(store: Store) -> list[Revision]:
-            return [store.revision(number) for number in {one.revision for one in store.history(_REMEMBERED)}]
-
-        for revision in await self.call(look):
-            found = Document.from_text(revision.document)
-            self._names[revision.number] = {one.name: [v.name for v in one.versions] for one in found.endpoints}
-
     def _let_go(self, document: Document) -> Mapping[str, Any]:
         return self.rollouts.let_go(document) if self.rollouts is not None else {}
 
     def _ended(self, over: Mapping[str, Any], question: Question) -> None:
         if self.rollouts is not None and over:
             self.rollouts.ended(over, str(question.get("author", "api")))
-
-    @staticmethod
-    def _end(change: Transaction, over: Mapping[str, Any]) -> None:
-        for name in over:
-            change.delete(ROLLOUT, name)
 
     async def _commit(
         self,
@@ -300,58 +255,34 @@ class ControlPlane:
         over: Mapping[str, Any] | None = None,
     ) -> None:
         """Writes the revision down, then guides requests so; without the first there is no second."""
-        ended, first = over or {}, self.revision == 0
+        over, first = over or {}, self.revision == 0
         # What a server of models was started with is a revision as soon as it is changed: a way back.
         start = self.document if first and document is not self.document and self.document.names else None
         allocations = {one.name: self._allocation(one) for one in document.endpoints}
-        applied = json.dumps({"pins": staged.pins(), "allocations": allocations})
-
-        def act(store: Store) -> Revision:
-            with store.transaction(lease) as change:
-                self._end(change, ended)
-                if first:
-                    change.put(_SOURCE, "digest", self._source)
-                if start is not None:
-                    begun = change.propose(start.to_text(), author="serve", reason=_STARTED)
-                    change.put(_APPLIED, str(begun.number), json.dumps({"pins": {}, "allocations": {}}))
-                revision = commit(change)
-                change.put(_APPLIED, str(revision.number), applied)
-                return revision
-
-        revision = await self._write(act, document, staged, ended)
+        applied = Applied(staged.pins(), allocations)
+        with self._or_as_before(staged, over):
+            revision = await self.revisions.commit(
+                document, applied, commit, now=self.revision, over=over, before=start, lease=lease
+            )
         await self._converge.use(staged, revision.number, allocations)
         self._is(document, revision.number, allocations)
         said = f"{revision.number} by {revision.author}: {revision.diff.partition(chr(10))[0] or revision.reason}"
         self.happenings.tell("revision", "", said, revision=revision.number)
         if first:
-            await self._remember_names()
+            await self.revisions.remember_last()
             if self.on_first is not None:
                 await self.on_first()
 
-    async def _write(
-        self, act: Callable[[Store], Revision], document: Document, staged: Staged, over: Mapping[str, Any]
-    ) -> Revision:
-        """What an act has written; where it has not, all goes on as it was."""
+    @contextmanager
+    def _or_as_before(self, staged: Staged, over: Mapping[str, Any]) -> Iterator[None]:
+        """What is done within writes a revision down; where it cannot, all goes on as it was."""
         try:
-            return await self._written(act, document)
+            yield
         except BaseException:
             self._converge.unstage(staged.names)
             if self.rollouts is not None:
                 self.rollouts.take_back(over)
             raise
-
-    async def _written(self, act: Callable[[Store], Revision], document: Document) -> Revision:
-        """What an act has written. Where the connection broke off while it was, the store is asked what came of it."""
-        try:
-            found: Revision = await self.call(act)
-        except StoreUnavailable as failure:
-            if not failure.uncertain:
-                raise
-            current: Revision | None = await self.call(lambda store: store.current())
-            if current is None or current.number == self.revision or current.document != document.to_text():
-                raise
-            found = current
-        return found
 
     def _allocation(self, endpoint: EndpointSpec) -> Any:
         """Which buckets each version has: as few as possible move."""
@@ -360,7 +291,7 @@ class ControlPlane:
 
     def _is(self, document: Document, revision: int, allocations: Mapping[str, Any]) -> None:
         self.document, self.revision, self.allocations = document, revision, dict(allocations)
-        self._names[revision] = {one.name: [version.name for version in one.versions] for one in document.endpoints}
+        self.revisions.remember(revision, document)
 
     def _changes(self, document: Document, *, has_to_fit: bool = False) -> Changes:
         """What a document would change. Raises InvalidInput where it has to fit in memory and does not."""
@@ -380,10 +311,6 @@ class ControlPlane:
                 "who changed what; look at it, and apply again"
             )
         return base
-
-    async def _applied(self, revision: int) -> dict[str, Any]:
-        found = await self.call(lambda store: store.document(_APPLIED, str(revision)))
-        return json.loads(found.value) if found is not None else {"pins": {}, "allocations": {}}
 
 
 def _digest(document: Document) -> str:

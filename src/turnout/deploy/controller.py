@@ -14,19 +14,20 @@ from typing import Any
 from turnout.core.errors import Failure
 from turnout.deploy.administration import Administration
 from turnout.deploy.document import Document
+from turnout.deploy.finding import Finding
 from turnout.deploy.guidance import Guidance
 from turnout.deploy.kept import Kept
-from turnout.deploy.managed import Version
+from turnout.deploy.listening import Doors
+from turnout.deploy.managed import Version, loading, served_of
 from turnout.deploy.plan import Phase
 from turnout.deploy.resume import resume, returned
-from turnout.deploy.routers import Doors, Router, Routers
-from turnout.deploy.spec import ModelSpec, ServeSpec, template_of
+from turnout.deploy.routers import Router, Routers
+from turnout.deploy.spec import ServeSpec, template_of
 from turnout.deploy.status import waiting_labels
 from turnout.deploy.succession import Left, Succession, state_of
-from turnout.deploy.supply import Found, Supply
+from turnout.deploy.supply import Supply
 from turnout.deploy.threads import in_thread
 from turnout.deploy.versions import Versions
-from turnout.deploy.watch import Watch
 from turnout.deploy.workers import Worker, Workers
 from turnout.runtime.wire import Message, Wire
 
@@ -64,12 +65,12 @@ class Controller:
         self.workers = Workers(self)
         self.versions = Versions(supply, self.workers, self)
         self.routers: Routers | None = None
-        self._watches: dict[str, Watch] = {}
+        self.finding = Finding(supply, self.versions, self._give_up, keep_going=spec.keep_going)
         self.administration = Administration(
-            self.versions, self.workers, supply, self._watches, template_of(spec.models), self.watch
+            self.versions, self.workers, supply, self.finding.watches, template_of(spec.models), self.finding.watch
         )
         self._document = document or Document(models=spec.models)
-        self.guidance = Guidance(self.versions, self.workers, supply, self.watch, self._document)
+        self.guidance = Guidance(self.versions, self.workers, supply, self.finding.watch, self._document)
         self.administration.offer(self.guidance.acts, self.guidance.check)
 
     async def run(self) -> int:
@@ -92,17 +93,17 @@ class Controller:
             if left is not None:
                 self._go_on(left)
             self.routers.expect(self.versions.asked)
-            finding = asyncio.ensure_future(self._find_all())
+            beginning = asyncio.ensure_future(self._find_all())
             self.routers.start()
             admin = await self.administration.listen(self.spec.port)
             if self._told:
                 self.stop()
             # A place that is slow to answer does not hold up the end, and what breaks there is not lost.
-            ends: list[asyncio.Future[Any]] = [finding, self._exit]
+            ends: list[asyncio.Future[Any]] = [beginning, self._exit]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if finding.done():
-                finding.result()
-            finding.cancel()
+            if beginning.done():
+                beginning.result()
+            beginning.cancel()
             code = await self._exit
         except Exception:
             if self.routers is not None and (self._stopping or not (self._announced or self._goes_on)):
@@ -120,8 +121,7 @@ class Controller:
             self.administration.forget()
             if admin is not None:
                 admin.close()
-            for watch in self._watches.values():
-                watch.stop()
+            self.finding.end()
 
     def stop(self) -> None:
         """Drains and ends; called again, it ends at once."""
@@ -142,9 +142,8 @@ class Controller:
     def kill(self) -> None:
         """Ends every child at once."""
         self.workers.stop()
-        for worker in self.workers.all:
-            if worker.child:
-                worker.child.kill()
+        for child in [worker.child for worker in self.workers.all if worker.child]:
+            child.kill()
         if self.routers is not None:
             self.routers.kill()
 
@@ -172,7 +171,7 @@ class Controller:
         for managed in list(self.versions.models.values()):
             self.versions.resume(managed)
             if managed.spec.watch and not managed.removed:
-                self.watch(managed.spec, managed.found)
+                self.finding.watch(managed.spec, managed.found)
         logger.info("%d processes of the controller before this one go on", len(left.returned))
 
     def _has_returned(self, pid: int, wire: Wire, said: Message, doors: Doors | None) -> bool:
@@ -197,7 +196,7 @@ class Controller:
 
     async def _find_all(self) -> None:
         known = set(self.versions.models) if self.kept.again else set()
-        await asyncio.gather(*[self._find(model) for model in self.spec.models if model.name not in known])
+        await self.finding.find([model for model in self.spec.models if model.name not in known])
         try:
             await self.guidance.begin(keep_going=self.spec.keep_going)
         except Failure as failure:
@@ -206,31 +205,6 @@ class Controller:
             else:
                 self._fail(failure.message)
         self._when_ready()
-
-    async def _find(self, model: ModelSpec) -> None:
-        """What one model stands for at the start. A place that is down is asked again, by whoever watches it."""
-        try:
-            found = await in_thread(self._loop, lambda: self.supply.find(model))
-        except Failure as failure:
-            if (managed := self.versions.models.get(model.name)) is not None:  # it is served all the same
-                logger.warning("%s: %s", model.name, failure.message)
-                self.watch(model, managed.found)
-                return
-            if not (failure.retryable and (model.watch or self.spec.keep_going)):
-                self._give_up(model.name, failure.message)
-                return
-            found = []
-            logger.warning("%s: %s", model.name, failure.message)
-        self.versions.manage(model, found)
-        self.watch(model, found)
-
-    def watch(self, model: ModelSpec, found: list[Found]) -> None:
-        """Looks after what a model comes from, from now on."""
-        if previous := self._watches.pop(model.name, None):
-            previous.stop()
-        if model.watch:
-            manage = self.versions.manage
-            self._watches[model.name] = Watch(model, self.supply, found, lambda changed: manage(model, changed))
 
     def _give_up(self, name: str, reason: str) -> None:
         if not self.spec.keep_going:
@@ -241,8 +215,8 @@ class Controller:
 
     def _load_timed_out(self) -> None:
         if not self._announced and not self._goes_on and not self.spec.keep_going:
-            late = ", ".join(v.uid for m in self.versions.models.values() for v in m.versions.values() if _moving(v))
-            self._fail(f"{late or 'a router'} did not become ready within {self.spec.load_timeout:g} s")
+            late, limit = loading(self.versions.models) or "a router", self.spec.load_timeout
+            self._fail(f"{late} did not become ready within {limit:g} s")
 
     # -- what children say --------------------------------------------------------------------------------
 
@@ -338,14 +312,9 @@ class Controller:
         found = len(models) >= len(self.spec.models) - len(self.administration.problems) and self.guidance.begun
         if self._announced or self._stopping or not found:
             return
-        seen = self.routers is not None and self.routers.seen
-        if not seen or not all(managed.settled for managed in models.values()):
+        if self.routers is None or not (self.routers.seen and all(managed.settled for managed in models.values())):
             return
-        served: dict[str, dict[str, Any]] = {}
-        for name, managed in models.items():
-            default = managed.versions.get(managed.routing.default)
-            if default is not None:
-                served[name] = default.description
+        served = served_of(models)
         if not served:
             self._fail("; ".join(v.reason for m in models.values() for v in m.versions.values()) or "nothing to serve")
             return
@@ -376,7 +345,3 @@ class Controller:
             self.routers.say_status(
                 [[w.spec.name, w.spec.version, w.name, w.state, w.restarts, w.memory] for w in self.workers.all]
             )
-
-
-def _moving(version: Version) -> bool:
-    return version.phase.value in {"PREPARING", "LOADING"}

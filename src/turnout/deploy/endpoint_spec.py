@@ -20,7 +20,7 @@ from turnout.deploy.variants import POLICIES, SHARED, VariantSpec, check_name, p
 from turnout.graph.allocation import bucket_counts
 from turnout.graph.cache import CachePolicy
 from turnout.graph.endpoint import EndpointPolicy
-from turnout.graph.fallback import FallbackPolicy
+from turnout.graph.fallback_policy import FallbackPolicy
 from turnout.graph.last_good import LastGoodPolicy
 from turnout.graph.limits import LimitsPolicy
 from turnout.graph.shadow import ShadowPolicy

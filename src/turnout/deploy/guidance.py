@@ -87,11 +87,11 @@ class Guidance:
         self._token = Token(spec.port)
         self.memory.limit = spec.memory_limit
         plane = self.control_plane
-        plane.url = spec.store or default_url(str(spec.port))
-        if is_shared(plane.url):
-            self._leadership = Leadership(plane.call, spec.port, plane.follow)
+        plane.revisions.url = spec.store or default_url(str(spec.port))
+        if is_shared(plane.revisions.url):
+            self._leadership = Leadership(plane.revisions.call, spec.port, plane.follow)
             self.rollouts.leadership = self._leadership
-            self.rollouts.shared = SharedEvidence(plane.call, self._leadership.name, self.observations)
+            self.rollouts.shared = SharedEvidence(plane.revisions.call, self._leadership.name, self.observations)
 
     async def begin(self, *, keep_going: bool) -> None:
         """Serves the endpoints that were asked for. Raises what keeps one from being served, unless the rest may be."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 BACKLOG = 4096
+#: Listening sockets of one router: HTTP and gRPC.
+Doors = tuple[socket.socket, socket.socket]
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -46,3 +50,12 @@ def listen_shared(host: str, port: int, count: int) -> list[socket.socket]:
     first = listen(host, port, shared=count > 1)
     taken = first.getsockname()[1]
     return [first, *(listen(host, taken, shared=True) for _ in range(count - 1))]
+
+
+def doors_of(host: str, ports: tuple[int, int], names: Sequence[str], left: Mapping[str, Doors]) -> list[Doors]:
+    """For each router by name. left: those that are there already; then the others are made of the same ports."""
+    if not left:
+        http, grpc = (listen_shared(host, port, len(names)) for port in ports)
+        return list(zip(http, grpc, strict=True))
+    again = partial(listen, host, shared=True)
+    return [left.get(name) or (again(ports[0]), again(ports[1])) for name in names]

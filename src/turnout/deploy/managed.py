@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
+from turnout.core.signature import Signature
 from turnout.deploy.plan import Guide, Have, Phase, Routing, Wanted, guided, route
 from turnout.deploy.policy import age
 from turnout.deploy.spec import ModelSpec
@@ -126,6 +127,39 @@ class Managed:
         """Whether nothing is under way."""
         moving = {Phase.PREPARING, Phase.LOADING, Phase.DRAINING}
         return not any(version.phase in moving for version in self.versions.values())
+
+
+def served_of(models: Mapping[str, Managed]) -> dict[str, dict[str, Any]]:
+    """What callers get of each model who name no version: what its workers say of it."""
+    defaults = {name: managed.versions.get(managed.routing.default) for name, managed in models.items()}
+    return {name: default.description for name, default in defaults.items() if default is not None}
+
+
+def loading(models: Mapping[str, Managed]) -> str:
+    """The versions that are not ready yet, as text."""
+    versions = [version for managed in models.values() for version in managed.versions.values()]
+    return ", ".join(one.uid for one in versions if one.phase in {Phase.PREPARING, Phase.LOADING})
+
+
+def unfit(managed: Managed, version: Version, used_at: Iterable[tuple[str, str]]) -> str:
+    """Why a version cannot take the place of the one that graphs were proved with; "" where it can.
+
+    used_at: where graphs use the model, and the version that they name. What is staged is proved with the graphs that
+    come with it.
+    """
+    before = managed.versions.get(managed.routing.default)
+    if before is None or not before.description or not version.description or version.found in managed.staged:
+        return ""
+    now, then = (Signature.from_json(one.description["signature"]) for one in (version, before))
+    if (now.inputs, now.outputs, now.batched) == (then.inputs, then.outputs, then.batched):
+        return ""
+    used = [path for path, name in used_at if name in {"", version.found.version}]
+    if not used:
+        return ""
+    return (
+        f"{used[0]} uses it with the inputs and outputs of version {before.found.version}, and these are others: "
+        "apply a document in which both are changed"
+    )
 
 
 def by_age(managed: Managed) -> list[Version]:

@@ -25,13 +25,13 @@ class Reported:
     """Of one server."""
 
     def __init__(self, plane: ControlPlane) -> None:
-        self.metrics = Metrics(plane.versions_of)
+        self.metrics = Metrics(plane.revisions.versions_of)
         self._plane = plane
         self._unsaved, self._saved = False, 0.0
 
     async def begin(self) -> None:
         """Goes on with what was written down."""
-        kept = await self._plane.call(lambda store: store.document(_METRICS, "all"))
+        kept = await self._plane.revisions.call(lambda store: store.document(_METRICS, "all"))
         if kept is not None:
             self.metrics.take_json(json.loads(kept.value))
 
@@ -84,7 +84,7 @@ class Reported:
         self._saved, self._unsaved = monotonic(), False
         value = json.dumps(self.metrics.to_json())
         try:
-            await self._plane.call(lambda store: store.put(_METRICS, "all", value))
+            await self._plane.revisions.call(lambda store: store.put(_METRICS, "all", value))
         except Failure as failure:
             self._unsaved = True
             logger.warning("reported values could not be written down: %s", failure.message)

@@ -8,10 +8,11 @@ import signal
 from collections.abc import Iterable
 from dataclasses import replace
 
+from turnout.deploy.listening import Doors
 from turnout.deploy.managed import Managed
 from turnout.deploy.plan import Phase
 from turnout.deploy.remembered import recalled
-from turnout.deploy.routers import Doors, Routers
+from turnout.deploy.routers import Routers
 from turnout.deploy.run_file import Known
 from turnout.deploy.spec import ModelSpec, ServeSpec
 from turnout.deploy.succession import Left

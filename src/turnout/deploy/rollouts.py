@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from turnout.core.errors import Conflict, Failure, InvalidInput, ModelNotFound
-from turnout.deploy.control_plane import ROLLOUT, ControlPlane
+from turnout.deploy.control_plane import ControlPlane
 from turnout.deploy.document import Document
 from turnout.deploy.following import Following
 from turnout.deploy.leadership import Leadership
@@ -21,6 +21,7 @@ from turnout.deploy.observations import Observations
 from turnout.deploy.plan import Phase as VersionPhase
 from turnout.deploy.references import resolved
 from turnout.deploy.reported import Reported
+from turnout.deploy.revisions import ROLLOUT
 from turnout.deploy.rollout.commands import Command, answered, command, new_rollout
 from turnout.deploy.rollout.machine import decide
 from turnout.deploy.rollout.policy import RolloutPolicy
@@ -175,7 +176,7 @@ class Rollouts:
 
     async def _read(self) -> None:
         found: dict[str, RolloutState] = {}
-        for document in await self._plane.call(lambda store: store.documents(ROLLOUT)):
+        for document in await self._plane.revisions.call(lambda store: store.documents(ROLLOUT)):
             try:
                 found[document.key] = state_from_json(json.loads(document.value))
             except (ValueError, msgspec.ValidationError):
@@ -186,9 +187,9 @@ class Rollouts:
         before = self._states.get(name)
         if decision.changed or before is None or before.phase is not decision.state.phase:
             value = json.dumps(decision.state.to_json())
-            await self._plane.call(lambda store: _put(store, name, value))
+            await self._plane.revisions.call(lambda store: _put(store, name, value))
             if before is not None and name not in self._states:  # it was let go meanwhile
-                await self._plane.call(partial(_forget, name=name))
+                await self._plane.revisions.call(partial(_forget, name=name))
                 return
         self._states[name], self._last[name] = decision.state, decision
         waits = decision.weights and self._following.holds_back(name, decision.state, decision.weights)
@@ -293,7 +294,7 @@ class Rollouts:
                     return ago
             return 0
 
-        found: int = await self._plane.call(look)
+        found: int = await self._plane.revisions.call(look)
         return found
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
-from turnout.deploy.listening import listen, listen_shared
+from turnout.deploy.departures import Departures
+from turnout.deploy.listening import Doors, doors_of
 from turnout.deploy.plan import Routing
 from turnout.deploy.process import Child, OnEnd, OnMessage
 from turnout.deploy.restart import back_off, next_failures
@@ -22,8 +22,6 @@ from turnout.runtime.wire import Message, Wire, pair
 
 logger = logging.getLogger("turnout")
 ROUTER = "turnout.entrypoints.router"
-#: Listening sockets: HTTP and gRPC.
-Doors = tuple[socket.socket, socket.socket]
 
 
 @dataclass(eq=False)
@@ -31,7 +29,7 @@ class Router:
     """One router: its process, its listening sockets, and the replicas it has connected."""
 
     name: str
-    sockets: tuple[socket.socket, socket.socket]
+    sockets: Doors
     child: Child | None = None
     listening: bool = False
     ever_listening: bool = False
@@ -68,11 +66,7 @@ class Routers:
 
     def __init__(self, spec: ServeSpec, listener: Listener, left: Mapping[str, Doors] | None = None) -> None:
         names = [str(number) for number in range(spec.routers)]
-        if left:
-            doors = [left.get(name) or _again(spec) for name in names]
-        else:
-            http = listen_shared(spec.host, spec.port, spec.routers)
-            doors = list(zip(http, listen_shared(spec.host, spec.grpc_port, spec.routers), strict=True))
+        doors = doors_of(spec.host, (spec.port, spec.grpc_port), names, left or {})
         self.spec = spec.with_ports(doors[0][0].getsockname()[1], doors[0][1].getsockname()[1])
         self.all = [Router(name, sockets) for name, sockets in zip(names, doors, strict=True)]
         #: Where children find the next controller, as it goes with the first message to each.
@@ -83,7 +77,7 @@ class Routers:
         self._shown: dict[str, Routing] = {}
         self._expected: list[str] = []
         self._inline: dict[str, VersionSpec] = {}
-        self._unloading: dict[str, tuple[set[Router], Callable[[], None]]] = {}
+        self._departures: Departures[Router] = Departures(self._loop)
 
     @property
     def listening(self) -> bool:
@@ -186,12 +180,12 @@ class Routers:
     def unload(self, uid: str, done: Callable[[], None]) -> None:
         """Takes a version out of every router; `done` is called when nothing of it is in flight any more."""
         self.forget(uid)
-        self._await(uid, done)
+        self._departures.wait(uid, self._told_of(), done, self.spec.drain_timeout)
 
     def leave(self, replica: str, done: Callable[[], None]) -> None:
         """Takes one replica out of every router; `done` is called when nothing of it is in flight any more."""
         self._tell({"op": "leave", "replica": replica})
-        self._await(replica, done)
+        self._departures.wait(replica, self._told_of(), done, self.spec.drain_timeout)
 
     def forget(self, uid: str) -> None:
         """Takes a version that callers never saw out of every router; nobody waits for that."""
@@ -217,6 +211,10 @@ class Routers:
             if router.child:
                 router.child.kill()
 
+    def _told_of(self) -> set[Router]:
+        """Those that will say when they have let go of something."""
+        return {router for router in self.all if router.child and router.listening}
+
     def _tell(self, message: Message) -> None:
         for router in self.all:
             router.send(message)
@@ -238,25 +236,6 @@ class Routers:
                 told = {"op": "replica", "spec": worker.spec.to_json(), "replica": worker.name, **worker.description}
                 told["pid"] = worker.child.pid
                 router.send(told, [near.fileno()])
-
-    def _await(self, uid: str, done: Callable[[], None]) -> None:
-        waited = self._unloading[uid] = ({router for router in self.all if router.child and router.listening}, done)
-
-        def late() -> None:
-            if self._unloading.get(uid) is waited:
-                self._unloaded(None, uid)
-
-        self._loop.call_later(self.spec.drain_timeout if waited[0] else 0.0, late)
-
-    def _unloaded(self, router: Router | None, uid: str) -> None:
-        """One router has let go of a version or a replica; None stands for all that have not said so in time."""
-        left, done = self._unloading.get(uid, (set(), None))
-        if router is None:
-            left.clear()
-        left.discard(router)
-        if not left and done is not None:
-            del self._unloading[uid]
-            done()
 
     def _start(self, router: Router) -> None:
         if self._stopping:
@@ -314,10 +293,10 @@ class Routers:
             case "refused":
                 self._listener.router_refused(message["uid"], message["message"])
             case "unloaded":
-                self._unloaded(router, message["uid"])
+                self._departures.gone(router, message["uid"])
             case "left":
                 router.connected.discard(message["replica"])
-                self._unloaded(router, message["replica"])
+                self._departures.gone(router, message["replica"])
             case "failed":
                 self._listener.router_failed(message["message"])
             case "hung":
@@ -342,8 +321,7 @@ class Routers:
         router.listening = False
         router.connected.clear()
         router.unseen = 0
-        for uid in list(self._unloading):
-            self._unloaded(router, uid)
+        self._departures.ended(router)
         if self._stopping:
             self._listener.router_ended()
             return
@@ -367,8 +345,3 @@ class Routers:
         for router in self.all:
             if router.name == message["for"]:
                 router.send({"op": "gathered", "id": message["id"], "snapshot": message["snapshot"]})
-
-
-def _again(spec: ServeSpec) -> Doors:
-    """For a router whose sockets are gone while others of the same ports are there."""
-    return listen(spec.host, spec.port, shared=True), listen(spec.host, spec.grpc_port, shared=True)

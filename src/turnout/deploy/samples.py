@@ -26,13 +26,27 @@ _STATES = ("closed", "open", "half-open")
 
 
 def router_samples(versions: Iterable[LiveVersion], endpoints: Iterable[str], memories: Memories) -> Samples:
-    """What one router's endpoints have counted, and each version that is served without one."""
+    """What waits for each version in one router, and what its endpoints have counted."""
     for version in versions:
-        yield from _outliers((version.name, version.version), version.batching.replicas.outliers)
+        labels, batching = (version.name, version.version), version.batching
+        yield Sample("turnout_queue_rows", labels, batching.waiting.rows)
+        yield Sample("turnout_queue_bytes", labels, batching.waiting.nbytes)
+        yield Sample("turnout_queue_requests", labels, len(batching.waiting))
+        yield Sample("turnout_model_ready", labels, float(bool(batching.places)))
+        yield from _outliers(labels, batching.replicas.outliers)
         if isinstance(version.servable, Endpoint):
             yield from _endpoint((version.name, ""), version.servable.counts)
     for endpoint in endpoints:
         yield from samples(endpoint, memories.kept(endpoint))
+
+
+def worker_samples(workers: Iterable[tuple[str, str, str, str, int, int]]) -> Samples:
+    """The state of workers, each as (model, version, worker, state, restarts, bytes of memory)."""
+    for model, number, worker, state, restarts, memory in workers:
+        labels = (model, number, worker)
+        yield Sample("turnout_worker_state", (*labels, state), 1)
+        yield Sample("turnout_worker_restarts_total", labels, restarts)
+        yield Sample("turnout_worker_memory_bytes", labels, memory)
 
 
 def samples(endpoint: str, memories: Mapping[tuple[str, ...], Any]) -> Samples:

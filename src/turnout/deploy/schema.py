@@ -23,7 +23,7 @@ from turnout.deploy.variants import POLICIES, RUN
 from turnout.graph.cascade import CascadePolicy
 from turnout.graph.endpoint import EndpointPolicy
 from turnout.graph.ensemble import EnsemblePolicy
-from turnout.graph.fallback import FallbackPolicy
+from turnout.graph.fallback_policy import FallbackPolicy
 from turnout.graph.last_good import LastGoodPolicy
 from turnout.graph.limits import LimitsPolicy
 from turnout.graph.outputs import OutputRange

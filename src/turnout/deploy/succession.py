@@ -20,10 +20,11 @@ from typing import Any
 
 from turnout.core.errors import Failure
 from turnout.deploy.kept import Kept
+from turnout.deploy.listening import Doors
 from turnout.deploy.process import Child, has_ended
 from turnout.deploy.remembered import recalled, remembered
 from turnout.deploy.rendezvous import Rendezvous
-from turnout.deploy.routers import Doors, Routers
+from turnout.deploy.routers import Routers
 from turnout.deploy.run_file import Known, RunFile, living, mark_of
 from turnout.deploy.spec import ServeSpec
 from turnout.deploy.versions import Versions

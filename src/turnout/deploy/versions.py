@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from turnout.core.errors import Failure, ModelNotFound
-from turnout.core.signature import Signature
 from turnout.deploy.endpoint_spec import EndpointSpec
-from turnout.deploy.managed import Managed, Version
+from turnout.deploy.managed import Managed, Version, unfit
 from turnout.deploy.plan import Action, Guide, Keep, Load, Manner, Phase, Return, Unload, plan
 from turnout.deploy.routers import Router, Routers
 from turnout.deploy.spec import ModelSpec
@@ -203,32 +202,13 @@ class Versions:
         replicas = [worker.name for worker in workers] or [uid]
         if all(self.routers.have(replica) for replica in replicas):
             version.description = description or dict(workers[0].description)
-            if reason := self._unfit(managed, version):
+            if reason := unfit(managed, version, self.used_at(name)):
                 self.failed(version, reason)
                 return
             managed.tries = 0
             version.move(Phase.READY)
             self.reconcile(managed)
             self._listener.version_ready(version)
-
-    def _unfit(self, managed: Managed, version: Version) -> str:
-        """Why a version cannot take the place of the one that graphs were proved with; "" where it can.
-
-        What is staged is proved with the graphs that come with it.
-        """
-        before = managed.versions.get(managed.routing.default)
-        if before is None or not before.description or not version.description or version.found in managed.staged:
-            return ""
-        now, then = (Signature.from_json(one.description["signature"]) for one in (version, before))
-        if (now.inputs, now.outputs, now.batched) == (then.inputs, then.outputs, then.batched):
-            return ""
-        used = [path for path, name in self.used_at(managed.spec.name) if name in {"", version.found.version}]
-        if not used:
-            return ""
-        return (
-            f"{used[0]} uses it with the inputs and outputs of version {before.found.version}, and these are others: "
-            "apply a document in which both are changed"
-        )
 
     def failed(self, version: Version, reason: str) -> None:
         """A version cannot be loaded. What serves goes on serving."""

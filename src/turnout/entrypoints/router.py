@@ -24,7 +24,7 @@ from turnout.core.signature import Signature
 from turnout.deploy.build import Builder, build_version
 from turnout.deploy.live import Live, LiveVersion
 from turnout.deploy.plan import Routing
-from turnout.deploy.samples import router_samples
+from turnout.deploy.samples import router_samples, worker_samples
 from turnout.deploy.spec import ServeSpec
 from turnout.deploy.version import VersionSpec
 from turnout.entrypoints.admin import AdminRest
@@ -302,20 +302,9 @@ class Router:
         yield Sample("turnout_connections", ("http",), self.http.connections)
         yield Sample("turnout_connections", ("grpc",), self.grpc.connections)
         yield Sample("turnout_connections_parked", (), self.http.parked)
-        for version in self.live.versions():
-            labels = (version.name, version.version)
-            batching = version.batching
-            yield Sample("turnout_queue_rows", labels, batching.waiting.rows)
-            yield Sample("turnout_queue_bytes", labels, batching.waiting.nbytes)
-            yield Sample("turnout_queue_requests", labels, len(batching.waiting))
-            yield Sample("turnout_model_ready", labels, float(bool(batching.places)))
         yield from router_samples(self.live.versions(), list(self.builder.endpoints), self.builder.memories)
         if self.name == "0":  # workers are everybody's: one router of several says them
-            for model, number, worker, state, restarts, memory in self._workers:
-                labels3 = (model, number, worker)
-                yield Sample("turnout_worker_state", (*labels3, state), 1)
-                yield Sample("turnout_worker_restarts_total", labels3, restarts)
-                yield Sample("turnout_worker_memory_bytes", labels3, memory)
+            yield from worker_samples(self._workers)
 
 
 async def _run(wire: Lifeline) -> None:

@@ -20,10 +20,11 @@ from turnout.graph.cascade_policy import CascadePolicy
 from turnout.graph.cascade_proof import prove
 from turnout.graph.confidence import confidence
 from turnout.graph.edges import fitted, is_parameter, is_sure, of_rows
-from turnout.graph.fallback import expected, wants_original
+from turnout.graph.fallback import wants_original
 from turnout.graph.inner import PARTIAL, inner_context, inner_journey, inner_request, tell, with_margin
 from turnout.graph.reasons import reason_of
 from turnout.graph.step_failure import of_step
+from turnout.graph.tree import expected
 
 __all__ = ["Cascade", "CascadeMemory", "CascadePolicy", "prove"]
 

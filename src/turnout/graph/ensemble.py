@@ -14,7 +14,7 @@ from turnout.graph.attempt import Times
 from turnout.graph.ensemble_policy import CombinePolicy, EnsemblePolicy, StepPolicy
 from turnout.graph.ensemble_proof import wire
 from turnout.graph.ensemble_run import PARTIAL, Run
-from turnout.graph.fallback import expected
+from turnout.graph.tree import expected
 from turnout.graph.wiring import WiredOutput, WiredStep, Wiring
 
 __all__ = ["PARTIAL", "CombinePolicy", "Ensemble", "EnsemblePolicy", "StepPolicy"]

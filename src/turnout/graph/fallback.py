@@ -14,17 +14,16 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-import msgspec
-
-from turnout.core.errors import DeadlineExceeded, Failure, InvalidInput
+from turnout.core.errors import DeadlineExceeded, Failure
 from turnout.core.messages import Context, InferRequest, InferResponse, Journey, StepTrace
 from turnout.core.servable import Servable
 from turnout.graph.attempt import Times, within
+from turnout.graph.fallback_policy import FallbackPolicy
 from turnout.graph.last_good import LastGood
 from turnout.graph.observed import KEPT, Observed
-from turnout.graph.reasons import PREDICTED_TIMEOUT, REASONS, TIMEOUT, reason_of
+from turnout.graph.reasons import PREDICTED_TIMEOUT, TIMEOUT, reason_of
 from turnout.graph.split import target_of
-from turnout.graph.tree import Node
+from turnout.graph.tree import expected
 
 logger = logging.getLogger("turnout")
 _new = tuple.__new__
@@ -32,40 +31,6 @@ _PATIENCE = 30.0  # of a drill without a deadline (seconds)
 _DRILLS_AT_ONCE = 4
 _SAMPLED = 3  # of four answers that came one is looked at, once enough are known
 _ASKED = (True, 1, "1", "true", "True")
-
-
-class FallbackPolicy(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """on: the reasons for which the next step answers. margin: the share of what is left of a deadline that no step but
-    the last gets. timeout: seconds that the first step gets at most, also without a deadline; None for no bound.
-
-    predict: a step is not tried where a miss is likelier than this. hedge: where a miss of the first step becomes
-    likelier than this, the next one starts beside it; None for never. drill: percent of requests after which the
-    others are tried on a copy, whose answer nobody gets.
-    """
-
-    on: tuple[str, ...] = REASONS
-    margin: float = 0.1
-    timeout: float | None = None
-    predict: float = 0.9
-    hedge: float | None = None
-    drill: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Raises InvalidInput."""
-        unknown = [word for word in self.on if word not in REASONS]
-        if unknown:
-            raise InvalidInput("no reason", field="on", expected=", ".join(REASONS), got=repr(unknown[0]))
-        for name, low, high in (
-            ("margin", 0.0, 0.9),
-            ("predict", 0.5, 1.0),
-            ("hedge", 0.01, 1.0),
-            ("drill", 0.0, 100.0),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise InvalidInput("out of range", field=name, expected=f"{low:g} to {high:g}", got=str(value))
-        if self.timeout is not None and not 0.0 < self.timeout < math.inf:
-            raise InvalidInput("not a duration", field="timeout", expected="seconds above 0", got=str(self.timeout))
 
 
 class FallbackMemory:
@@ -357,18 +322,6 @@ def wants_original(request: InferRequest) -> bool:
         return True
     attributes = request.context.attributes
     return attributes is not None and (attributes.header("x-fail-on-degraded") or "").lower() in ("1", "true")
-
-
-def expected(servable: Servable) -> float:
-    """Seconds that one row is expected to take, as the servable itself knows; infinity where nobody knows."""
-    while True:
-        ask = getattr(servable, "expected_seconds", None)
-        if ask is not None:
-            return float(ask())
-        inner = list(servable.children.values()) if isinstance(servable, Node) else []
-        if len(inner) != 1:
-            return math.inf
-        servable = inner[0]
 
 
 def _drop(beside: Sequence[asyncio.Task[Any]]) -> None:

@@ -1,7 +1,8 @@
-"""The tree of one endpoint as lines of text: what happens to a request, from the outside in."""
+"""Servables that hold others: the tree of one endpoint as lines of text, and what is known of its inside."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
@@ -22,3 +23,15 @@ def tree(servable: Servable, name: str = "", depth: int = 0) -> Iterator[str]:
     if isinstance(servable, Node):
         for inner, child in servable.children.items():
             yield from tree(child, inner, depth + 1)
+
+
+def expected(servable: Servable) -> float:
+    """Seconds that one row is expected to take, as the servable itself knows; infinity where nobody knows."""
+    while True:
+        ask = getattr(servable, "expected_seconds", None)
+        if ask is not None:
+            return float(ask())
+        inner = list(servable.children.values()) if isinstance(servable, Node) else []
+        if len(inner) != 1:
+            return math.inf
+        servable = inner[0]

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from time import monotonic
 
-from turnout.core.errors import DeadlineExceeded, Failure, ModelFailed, NotReady, QueueFull, WorkerDied
+from turnout.core.errors import DeadlineExceeded, Failure, NotReady, QueueFull, WorkerDied
 from turnout.core.messages import TWIN, InferRequest, InferResponse, answered_by
 from turnout.core.signature import Signature
 from turnout.core.tensors import Tensors, byte_size, join_rows, slice_rows
@@ -23,6 +23,7 @@ from turnout.runtime.outlier import OutlierPolicy, Verdict
 from turnout.runtime.predict import Outcome
 from turnout.runtime.replica import Place
 from turnout.runtime.replicas import Replicas
+from turnout.runtime.settle import settle, settle_mixed
 from turnout.runtime.waiting import Waiting
 
 logger = logging.getLogger("turnout")
@@ -193,9 +194,9 @@ class Batching:
         for detail in outcome.details:
             logger.error("model %s@%s failed: %s", self.name, self.version, detail)
         if outcome.failures and any(outcome.failures):
-            self._settle_mixed(batch, outcome)
+            settle_mixed(batch, outcome, self.name, self.version, batched=self.signature.batched)
         else:
-            self._settle(batch.items, batch, outcome)
+            settle(batch.items, batch, outcome, self.name, self.version, batched=self.signature.batched)
 
     def lost(self, place: Place, batches: Sequence[Batch]) -> None:
         """A place died with batches inside: each item gets one more try, alone, where there is another place.
@@ -260,42 +261,6 @@ class Batching:
         """Nobody is told to wait for this place any more."""
         self._ends.pop(place, None)
         self._next_free = min(self._ends.values(), default=monotonic())
-
-    def _settle(self, items: Sequence[Item], batch: Batch, outcome: Outcome) -> None:
-        name, version, started, total, seconds = (
-            self.name,
-            self.version,
-            batch.started,
-            batch.total_rows,
-            outcome.seconds,
-        )
-        outputs = outcome.outputs
-        parameters = answered_by(outcome.twin)
-        alone = len(items) == 1 or not self.signature.batched
-        at = 0
-        for item in items:
-            stop = at + item.rows
-            if not item.done():
-                mine: Tensors = outputs if alone else {key: array[at:stop] for key, array in outputs.items()}
-                try:
-                    item.set_result(
-                        InferResponse(mine, name, version, parameters, started - item.enqueued, seconds, total)
-                    )
-                except Exception:  # a waiter's own trouble is not the batch's
-                    logger.exception("an answer could not be delivered")
-            at = stop
-
-    def _settle_mixed(self, batch: Batch, outcome: Outcome) -> None:
-        good = []
-        for item, failure in zip(batch.items, outcome.failures, strict=True):
-            if failure is None:
-                good.append(item)
-            elif not item.done():
-                if isinstance(failure, ModelFailed):
-                    logger.error("request %s: %s@%s: %s", item.id or "-", self.name, self.version, failure.message)
-                item.set_exception(failure)
-        if good:
-            self._settle(good, batch, outcome)
 
     def _enqueue(self, request: InferRequest, inputs: Tensors, rows: int) -> Item:
         key: Key = () if self._uniform else tuple([(name, array.shape[1:]) for name, array in inputs.items()])
