@@ -11,6 +11,7 @@ import pytest
 
 from tests.runtime.test_batching import Held, ask, passes, run
 from turnout.core.errors import Failure, InvalidInput, InvalidOutput, ModelFailed
+from turnout.runtime import outlier
 from turnout.runtime.batch_policy import BatchPolicy
 from turnout.runtime.batching import Batching
 from turnout.runtime.outlier import OutlierPolicy, Outliers, Verdict
@@ -44,7 +45,7 @@ class Judging:
 def test_five_failures_in_a_row_while_others_answer() -> None:
     judging = Judging()
     judging.all_well("a")
-    assert [judging.one("a", failed=True) for _ in range(5)] == [Verdict.DOUBTFUL] * 4 + [Verdict.EJECT]
+    assert [judging.one("a", failed=True) for _ in range(5)] == [Verdict.REST] * 4 + [Verdict.EJECT]
     assert judging.out == ["a"]
 
 
@@ -61,10 +62,27 @@ def test_a_success_between_begins_anew() -> None:
 def test_where_all_fail_it_is_the_model_and_nobody_is_left_out() -> None:
     judging = Judging()
     judging.all_well()
+    assert [judging.one(place, failed=True) for place in FOUR] == [Verdict.REST] * 3 + [Verdict.DOUBTFUL]
     for _ in range(50):
         for place in FOUR:
             assert judging.one(place, failed=True) is Verdict.DOUBTFUL
     assert judging.out == []
+
+
+def test_a_rest_becomes_longer_and_never_long() -> None:
+    judging = Judging(failures=100)
+    judging.all_well("a")
+    rests = []
+    for _ in range(6):
+        assert judging.one("a", failed=True) is Verdict.REST
+        rests.append(judging.outliers.rest("a"))
+    assert rests == [0.01, 0.02, 0.04, 0.08, 0.08, 0.08]
+    judging.one("a")
+    judging.one("a", failed=True)
+    assert judging.outliers.rest("a") == 0.01
+    unasked = Judging(share=0.0)
+    unasked.all_well("a")
+    assert unasked.one("a", failed=True) is Verdict.DOUBTFUL, "nobody is to be left out"
 
 
 def test_slow_is_what_the_others_are_not() -> None:
@@ -205,6 +223,8 @@ def test_after_one_failure_the_others_are_asked_first(failure: Failure) -> None:
     async def main() -> None:
         batching, places = served(4)
         came = [await one(batching, places, places[0], failure, n) for n in range(20)]
+        await rested(batching)
+        came += [await one(batching, places, places[0], failure, n) for n in range(20)]
         assert came.count(places[0]) == 1, "one request at a time comes to who did well"
         assert batching.replicas.open[-1] is places[0]
 
@@ -223,7 +243,16 @@ async def full_round(batching: Batching, places: list[Held], bad: Held) -> int:
                 else:
                     place.answer()
         await passes()
-    return sum(isinstance(found, Failure) for found in await asyncio.gather(*tasks, return_exceptions=True))
+    failures = sum(isinstance(found, Failure) for found in await asyncio.gather(*tasks, return_exceptions=True))
+    await rested(batching)
+    return failures
+
+
+async def rested(batching: Batching) -> None:
+    now = asyncio.get_running_loop().time()
+    for end in [timer.when() for timer in batching.replicas.resting.values()]:
+        await asyncio.sleep(max(0.0, end - now) + 0.001)
+    assert not batching.replicas.resting
 
 
 def test_under_load_five_requests_fail_and_then_none_while_copies_probe() -> None:
@@ -250,6 +279,39 @@ def test_under_load_five_requests_fail_and_then_none_while_copies_probe() -> Non
         next(place for place in places if place.batches).answer()
         check_trial(trial_inputs([7]), (await task).outputs)
         assert await full_round(batching, places, None) == 0  # type: ignore[arg-type]  # nobody is bad any more
+
+    run(main)
+
+
+def test_a_retry_waits_for_another_replica_while_the_one_that_failed_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(outlier, "_REST", 0.25)  # seconds that no busy machine needs for a pass of the loop
+        batching, places = served(2)
+        good, bad = places
+        for _ in range(2):
+            await one(batching, places, bad, ModelFailed("no"))
+        busy, first = ask(batching, 1), ask(batching, 2)
+        await passes()
+        fail(bad, ModelFailed("no"))
+        again = ask(batching, 2)
+        await passes()
+        assert not bad.batches, "it is free, and rests"
+        good.answer()
+        await passes()
+        assert good.nonces() == [[2]]
+        good.answer()
+        assert not isinstance(await again, Failure)
+        assert not isinstance(await busy, Failure)
+        assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], ModelFailed)
+        third = ask(batching, 3), ask(batching, 4)
+        await passes()
+        assert [place.nonces() for place in places] == [[[3]], []]
+        await rested(batching)
+        await passes()
+        assert bad.nonces() == [[4]], "nobody has to come for what waits to be sent there"
+        good.answer()
+        bad.answer()
+        assert not any(isinstance(found, Failure) for found in await asyncio.gather(*third))
 
     run(main)
 

@@ -49,7 +49,7 @@ class Batching:
         self.signature = signature
         self.policy = policy
         self.cost = Cost()
-        self.replicas = Replicas(f"model {name}@{version}", outlier)
+        self.replicas = Replicas(f"model {name}@{version}", outlier, self._schedule)
         self.places = self.replicas.all
         self.waiting = Waiting()
         self._on_batch = on_batch
@@ -182,7 +182,7 @@ class Batching:
             self.replicas.suspects.discard(place)
         if len(self.places) > 1:
             verdict = self.replicas.judge(place, batch, outcome, self.cost.predict(batch.total_rows))
-            if verdict is Verdict.EJECT:
+            if verdict in {Verdict.EJECT, Verdict.REST}:
                 self._expect_nothing(place)
         self.learn(batch.total_rows, outcome.seconds)
         if place in self._ends:  # from now on, or what was once predicted too long would be believed for ever

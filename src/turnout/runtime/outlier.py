@@ -18,6 +18,8 @@ from turnout.core.errors import InvalidInput
 _ALLOWANCE = 0.001
 #: No batch is slow that took less than so many times what was expected.
 _LEAST = 2.0
+#: How long a replica rests after a batch that failed: the first time in a row, doubled up to so many times (seconds).
+_REST, _DOUBLED = 0.01, 3
 #: Good batches in a row after which an earlier ejection is forgotten.
 _FORGIVEN = 100
 
@@ -56,6 +58,7 @@ class Verdict(enum.Enum):
 
     FINE = "fine"
     DOUBTFUL = "doubtful"  # ask the others first: nothing is known of them, or it is too early
+    REST = "rest"  # ask only the others for a moment: the quickest to be free again is who fails at once
     EJECT = "eject"
     READMIT = "readmit"
 
@@ -116,7 +119,8 @@ class Outliers:
         if over and self._others_do_better(place, places, failed=failed) and self._may_eject(places):
             self._eject(standing, now)
             return Verdict.EJECT
-        return Verdict.DOUBTFUL
+        rests = failed and self.policy.share > 0.0 and self._others_do_better(place, places, failed=True)
+        return Verdict.REST if rests else Verdict.DOUBTFUL
 
     def due(self, now: float) -> list[object]:
         """The replicas that were left out for long enough and shall be asked again; each is named once."""
@@ -144,6 +148,10 @@ class Outliers:
     def seconds_out(self, place: object, now: float) -> float:
         """For how much longer it is left out."""
         return self._standings[place].until - now
+
+    def rest(self, place: object) -> float:
+        """How long one rests that has failed (seconds)."""
+        return float(_REST * 2.0 ** min(self._standings[place].failures - 1, _DOUBLED))
 
     def forget(self, place: object) -> None:
         """It is gone, or begins anew."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import monotonic
 
 from turnout.core.errors import DeadlineExceeded, Failure, Fault
@@ -23,16 +24,19 @@ class Replicas:
 
     `suspects` are overdue with a batch and get no other until they answer. `due` were left out for long enough: a copy
     of the next batch's first request goes there, and the answer decides. `leaving` only end what they have begun.
+    `resting` have just failed, and wait for a moment; `on_open` is called when one is back from that.
     """
 
-    def __init__(self, title: str, outlier: OutlierPolicy | None = None) -> None:
+    def __init__(self, title: str, outlier: OutlierPolicy | None, on_open: Callable[[], None]) -> None:
         self.all: list[Place] = []
         self.open: list[Place] = []
         self.due: list[Place] = []
         self.suspects: set[Place] = set()
         self.leaving: set[Place] = set()
+        self.resting: dict[Place, asyncio.TimerHandle] = {}
         self.outliers = Outliers(outlier)
         self._title = title
+        self._on_open = on_open
         self._done_at: dict[Place, float] = {}
 
     def add(self, place: Place) -> None:
@@ -61,6 +65,7 @@ class Replicas:
         if not self.open:
             left = [one for one in self.all if one not in self.leaving] or list(self.all)
             for one in left:
+                self._leave_out(one)
                 self.outliers.forget(one)
             self.leaving.difference_update(left)
             self.open[:], self.due = left, []
@@ -117,9 +122,17 @@ class Replicas:
             logger.warning(
                 "%s: replica %s does not do as the others do; left out for %.1f s", self._title, place.name, left
             )
+        elif verdict is Verdict.REST and self.open:
+            loop = asyncio.get_running_loop()
+            self.resting[place] = loop.call_later(self.outliers.rest(place), self._rested, place)
         else:
             self.open.append(place)
         return verdict
+
+    def _rested(self, place: Place) -> None:
+        del self.resting[place]
+        self.open.append(place)
+        self._on_open()
 
     def probe(self, loop: asyncio.AbstractEventLoop, like: Batch) -> None:
         """Asks a place that is due with a copy of a request. Nobody waits for that answer."""
@@ -135,6 +148,8 @@ class Replicas:
         place.run(Batch([copy], like.started))
 
     def _leave_out(self, place: Place) -> None:
+        if place in self.resting:
+            self.resting.pop(place).cancel()
         for places in (self.open, self.due):
             if place in places:
                 places.remove(place)
