@@ -11,7 +11,7 @@ GROUPS := test lint build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-registry test-torch test-formats test-clients test-oracles lint fix docs bench lock clean
+.PHONY: help install demo test test-slow test-simulated test-registry test-torch test-formats test-clients test-oracles lint fix docs bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -40,6 +40,9 @@ test: install ## every test that needs nothing but .venv
 
 test-slow: install ## the tests that take their time
 	$(call optional,$(BIN)/pytest -m slow)
+
+test-simulated: install ## rollouts and the control plane in simulated time, thousands of times
+	$(call optional,$(BIN)/pytest -m simulated)
 
 test-registry: install ## models out of a real MLflow server, S3 and an OCI registry
 	$(call optional,$(BIN)/pytest -m registry)

@@ -130,6 +130,7 @@ def run(folder: Path, changes: int, rate: float, least: int, pause: float) -> No
     check_shares(seen, made)
 
 
+@pytest.mark.slow
 def test_twenty_changes_cost_nobody_anything(tmp_path: Path) -> None:
     run(tmp_path, 20, 400.0, 5_000, 0.3)
 

@@ -118,6 +118,7 @@ def test_a_canary_that_takes_half_more_time_is_out_within_30_seconds(tmp_path: P
     assert took <= 30.0
 
 
+@pytest.mark.slow
 def test_two_equal_versions_change_places_by_evidence(tmp_path: Path) -> None:
     """An A/A rollout with short steps: every step waits for its samples, and in the end all traffic has moved."""
     write_model(tmp_path / "v1.py", 2.0)

@@ -72,6 +72,7 @@ def predict(inputs):
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_while_replicas_come_and_go(tmp_path: Path) -> None:
     """Each replica always has something inside, also at the moment in which it is to go."""
     path = write(tmp_path, replicas=1, routers=2)

@@ -50,6 +50,7 @@ def wait_for(act: Any, patience: float = 15.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_what_is_changed_at_one_is_in_force_at_both(tmp_path: Path, postgres: Postgres) -> None:
     write_model(tmp_path / "v1.py", 2.0)
     trigger = write_faulty(tmp_path / "v2.py", 3.0, "raise")

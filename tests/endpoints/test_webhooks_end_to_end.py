@@ -59,6 +59,7 @@ def hook() -> Iterator[Hook]:
     found.server.server_close()
 
 
+@pytest.mark.slow
 def test_it_waits_for_those_who_are_asked(tmp_path: Path, hook: Hook) -> None:
     write_model(tmp_path / "v1.py", 2.0)
     write_model(tmp_path / "v2.py", 2.0)

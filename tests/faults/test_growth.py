@@ -103,6 +103,7 @@ def check_growth(warm: int, count: int, allowed: int) -> None:
         assert server.workers() == [worker], "a worker was lost on the way"
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_requests_leave_nothing() -> None:
     check_growth(32_000, 64_000, MIB)
 

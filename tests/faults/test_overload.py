@@ -104,7 +104,7 @@ def server():
         yield found
 
 
-@pytest.mark.parametrize("times", [2, 4])
+@pytest.mark.parametrize("times", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_overload_costs_nobody_who_was_accepted(server: Server, times: int) -> None:
     """R3: at a multiple of capacity, answers in time stay at capacity, and a refusal is quick and says when."""
     seconds = 4.0

@@ -30,7 +30,9 @@ _MEAN = JudgePolicy(metric="revenue"), revenue
 _RATE = JudgePolicy(metric="clicks", kind="rate"), clicks(0.05)
 #: A thousand runs of each in eighths; CI takes all of the mean's and a quarter of the rate's, which take as long.
 ALIKE = [
-    pytest.param(*judged, first, id=f"{name}-{first}", marks=pytest.mark.slow if first in usual else pytest.mark.soak)
+    pytest.param(
+        *judged, first, id=f"{name}-{first}", marks=pytest.mark.simulated if first in usual else pytest.mark.soak
+    )
     for name, judged, usual in (("mean", _MEAN, range(0, 1000, 125)), ("rate", _RATE, (0, 500)))
     for first in range(0, 1000, 125)
 ]
@@ -45,7 +47,7 @@ def test_versions_that_are_alike_are_neither_sent_back_nor_promoted(
     assert ends.get("paused", 0) <= 5
 
 
-@pytest.mark.slow
+@pytest.mark.simulated
 def test_without_a_judge_versions_that_are_alike_go_all_the_way() -> None:
     ends = alike(range(250), None, None)
     assert ends["stable"] >= (1.0 - ALPHA) * 250
@@ -56,14 +58,14 @@ def test_an_erring_canary_at_5_percent_is_out_within_20_bad_answers(errors: floa
     assert max(bad_answers(5.0, errors, 30)) <= 20
 
 
-@pytest.mark.slow
+@pytest.mark.simulated
 @pytest.mark.parametrize(("share", "spread"), [(5.0, 0.1), (5.0, 0.25), (10.0, 0.25), (25.0, 0.5)])
 def test_half_more_latency_is_found_within_30_seconds_at_50_requests_a_second(share: float, spread: float) -> None:
     found = times(share, Version(latency=0.015, spread=spread), 50.0, 40, 120.0)
     assert np.quantile(found, 0.9) <= 30.0
 
 
-@pytest.mark.slow
+@pytest.mark.simulated
 def test_a_better_version_is_promoted_by_its_judge_and_a_worse_one_sent_back() -> None:
     better, worse = judged(0.04, 30), judged(-0.04, 30)
     assert better.get("stable", 0) >= 27
@@ -72,7 +74,7 @@ def test_a_better_version_is_promoted_by_its_judge_and_a_worse_one_sent_back() -
     assert not worse.get("stable", 0)
 
 
-@pytest.mark.slow
+@pytest.mark.simulated
 def test_trouble_that_both_versions_have_is_not_held_against_one() -> None:
     """Errors of both go from none to a third and back, as when what both need is down; the canary has 10 %."""
     ends = []
@@ -88,7 +90,7 @@ def test_trouble_that_both_versions_have_is_not_held_against_one() -> None:
     assert ends.count(Phase.CANARY) >= (1.0 - ALPHA) * 100
 
 
-@pytest.mark.slow
+@pytest.mark.simulated
 def test_a_split_that_loses_requests_is_noticed_and_one_that_does_not_is_not() -> None:
     policy = RolloutPolicy(to="v8", steps=(50.0, 100.0), min_seconds=1e9, max_seconds=1e10)
     lost = kept = 0

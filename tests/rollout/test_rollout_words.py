@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 from msgspec.structs import replace
 
 from tools.simulate_rollouts import ENDS, Run, Version, World
@@ -71,6 +72,7 @@ def test_little_traffic_is_said_with_what_one_can_do() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.simulated
 def test_a_forecast_is_about_what_it_really_takes() -> None:
     """A canary with three points more errors, at one half: the median of the runs lies near the forecast."""
     policy = replace(QUICK, steps=(50.0, 100.0), min_seconds=1e6, max_seconds=1e7)

@@ -41,7 +41,7 @@ def test_a_hundred_histories() -> None:
     assert first_broken(range(100)) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.simulated
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_ten_thousand_histories(part: int) -> None:
