@@ -112,7 +112,7 @@ def main() -> None:
         "  .venv/bin/turnout serve your-model.onnx   then open http://127.0.0.1:8080/docs\n"
         "  docs/tutorials/first-model.md     from a file to a service, step by step\n"
         "  docs/reference/                   protocols, formats, command line, metrics\n"
-        "  make test                         the whole test suite"
+        "  make test                         the tests that need nothing else"
     )
 
 

@@ -122,6 +122,7 @@ def test_a_directory_is_compiled_beside_itself(folder, tmp_path, monkeypatch):
     assert formats.load(tmp_path / "forest.compiled", TRUSTED).predict({"x": X[:3]})
 
 
+@pytest.mark.slow
 def test_auto_compiles_once_and_remembers(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TURNOUT_HOME", str(tmp_path / "home"))
     told: list[str] = []

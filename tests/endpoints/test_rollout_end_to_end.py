@@ -139,6 +139,7 @@ def test_two_equal_versions_change_places_by_evidence(tmp_path: Path) -> None:
     assert weights == sorted(weights)
 
 
+@pytest.mark.slow
 def test_without_requests_nothing_is_promoted_and_a_killed_controller_changes_nothing(tmp_path: Path) -> None:
     write_model(tmp_path / "v1.py", 2.0)
     write_model(tmp_path / "v2.py", 2.0)

@@ -27,7 +27,7 @@ def kill_one(server: Server, which: int) -> None:
 SIXTEEN = pytest.param(16, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
 
 
-@pytest.mark.parametrize("count", [4, SIXTEEN])
+@pytest.mark.parametrize("count", [10, SIXTEEN])
 def test_killed_workers_of_two_are_noticed_by_nobody(count: int) -> None:
     """R2: no excluded window. Every request of every client is answered, and with its own answer."""
     with serving(*WORDS, "--replicas", "2") as server, Load(server) as load:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import uvloop
 
 from turnout.runtime import frames
+from turnout.runtime.batch import Batch
 from turnout.runtime.channel import open_far, open_near
+from turnout.runtime.predict import Outcome
+from turnout.runtime.replica import Place, Replica
 from turnout.runtime.wire import pair
+from turnout.testing.trials import Trial
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
@@ -46,3 +50,25 @@ def test_the_end_of_a_worker_that_had_more_to_read_is_noticed(run: Callable[...,
         return outcomes
 
     assert run(main()) == [1]
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_worker_that_answers_what_nobody_asked_is_given_up(run: Callable[..., object]) -> None:
+    async def main() -> int:
+        ours, theirs = pair()
+        lost: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def on_lost(_place: Place, batches: Sequence[Batch]) -> None:
+            lost.set_result(len(batches))
+
+        def done(_place: Place, _batch: Batch, _outcome: Outcome) -> None:
+            raise AssertionError("nothing was asked")
+
+        Replica("m@1#0", Trial.signature, ours, done, on_lost, memory=False)
+        far = open_far(theirs)
+        far.answer(frames.encode(1, 0.1, (0,), (), [frames.piece(0, np.ones((1, 2)))]))
+        found = await asyncio.wait_for(lost, 5)
+        far.close()
+        return found
+
+    assert run(main()) == 0

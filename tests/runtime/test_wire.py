@@ -107,6 +107,19 @@ def test_what_was_said_before_the_end_is_heard(both: tuple[Wire, Wire]) -> None:
         next(heard)
 
 
+def test_who_goes_on_talking_is_not_all_that_is_heard(both: tuple[Wire, Wire]) -> None:
+    near, far = both
+    near.sock.setblocking(False)
+    heard = 0
+    far.send({"text": "x" * 100_000})
+    for _ in near.poll():
+        heard += 1
+        assert heard < 1000, "it would have gone on for ever"
+        far.send({"text": "x" * 100_000})
+    assert heard > 1
+    assert len(list(near.poll())) == 1, "the rest is heard the next time"
+
+
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 @pytest.mark.parametrize("said", [0, 1, 3])
 def test_a_loop_hears_of_an_end_that_was_reset(run: Callable[..., object], said: int) -> None:

@@ -141,6 +141,8 @@ class Replica:
         try:
             for buffer in self._near.collect():
                 frame = frames.decode(buffer)
+                if not self._inside:
+                    raise frames.BrokenFrame("an outcome that nobody has asked for")
                 batch = self._inside[0]
                 if frame.number != batch.number or len(frame.rows) != len(batch.items):
                     raise frames.BrokenFrame("an outcome for another batch")

@@ -20,6 +20,8 @@ Message = dict[str, Any]
 _LENGTH = struct.Struct("<I")
 _MAX_MESSAGE = 64 << 20
 _MAX_FDS = 64
+#: Read in one go at most, so that who goes on talking is not all that is heard; more than a socket keeps of the dead.
+_AT_ONCE = 16 << 20
 
 
 class Wire:
@@ -88,14 +90,18 @@ class Wire:
         Reads until nothing is left: of an end that was reset libuv tells only once, together with what came before it.
         """
         ended = False
-        more = True
-        while more:
+        taken = 0
+        while not ended and taken < _AT_ONCE:
+            size = 0
             try:
-                more = self._read(flags=socket.MSG_DONTWAIT)
+                size = self._read(flags=socket.MSG_DONTWAIT)
             except EOFError:
-                ended, more = True, False
+                ended = True
             while (found := self._next()) is not None:
                 yield found
+            if not size:
+                break
+            taken += size
         if ended:
             raise EOFError
 
@@ -105,12 +111,12 @@ class Wire:
         while self._fds:
             socket.close(self._fds.popleft())
 
-    def _read(self, most: int = 1 << 18, flags: int = 0) -> bool:
-        """Takes what there is, up to so many bytes; False where that is nothing. Raises EOFError."""
+    def _read(self, most: int = 1 << 18, flags: int = 0) -> int:
+        """Takes what there is, up to so many bytes; says how many, 0 where nothing is there. Raises EOFError."""
         try:
             data, ancillary, flags, _ = self.sock.recvmsg(most, socket.CMSG_SPACE(4 * _MAX_FDS), flags)
         except BlockingIOError:
-            return False
+            return 0
         except ConnectionError:
             raise EOFError from None
         for level, kind, content in ancillary:
@@ -121,7 +127,7 @@ class Wire:
         if not data or flags & socket.MSG_CTRUNC:
             raise EOFError
         self._buffer += data
-        return True
+        return len(data)
 
     def _next(self) -> tuple[Message, list[int]] | None:
         if len(self._buffer) < _LENGTH.size:
