@@ -9,6 +9,8 @@ import pytest
 
 from tests.graph.steps import Answers, asking, driven, failing, run
 from tests.runtime.places import PLACES
+from tests.runtime.test_batching import passes
+from tests.runtime.test_outlier import fail, served
 from turnout.core.errors import CircuitOpen, InvalidInput, InvalidOutput, ModelFailed, RateLimited, WorkerDied
 from turnout.core.messages import Journey
 from turnout.core.tensors import Tensors
@@ -166,6 +168,54 @@ def test_with_retries_nobody_sees_that_one_replica_of_four_is_broken() -> None:
         finally:
             for place in batching.places.copy():
                 place.close()
+
+    run(main)
+
+
+def test_a_retry_waits_for_a_busy_replica_of_which_nothing_is_known_while_others_use_the_one_that_failed() -> None:
+    """Right after a start no replica has answered yet, and who fails at once would be the first to be free."""
+
+    async def main() -> None:
+        batching, (good, bad) = served(2)
+        retry = Retry(batching, RetryPolicy(attempts=3, model_failures=True))
+        first, second = [asyncio.ensure_future(retry.infer(request(trial_inputs([nonce])))) for nonce in (1, 2)]
+        await passes()
+        assert [good.nonces(), bad.nonces()] == [[[1]], [[2]]]
+        fail(bad, ModelFailed("no"))
+        await passes()
+        assert not bad.batches, "it is free and not known to be bad, but it has failed this one"
+        third = asyncio.ensure_future(retry.infer(request(trial_inputs([3]))))
+        await passes()
+        assert bad.nonces() == [[3]], "it has failed nobody else"
+        good.answer()
+        await passes()
+        assert good.nonces() == [[2]]
+        good.answer()
+        bad.answer()
+        for nonce, task in enumerate((first, second, third), 1):
+            check_trial(trial_inputs([nonce]), (await task).outputs)
+
+    run(main)
+
+
+def test_a_retry_goes_back_where_nobody_else_is_left() -> None:
+    async def main() -> None:
+        batching, places = served(3)
+        retry = Retry(batching, RetryPolicy(attempts=5, minimum=5, model_failures=True))
+        task = asyncio.ensure_future(retry.infer(request(trial_inputs([1]))))
+        came = []
+        for _ in range(4):
+            await passes()
+            came.append(next(place for place in places if place.batches))
+            fail(came[-1], ModelFailed("no"))
+            if len(came) == 1:
+                batching.remove_place(next(place for place in places if place is not came[0]))
+        await passes()
+        came.append(next(place for place in places if place.batches))
+        came[-1].answer()
+        check_trial(trial_inputs([1]), (await task).outputs)
+        assert len(set(came[:2])) == 2, "each is asked before one is asked again"
+        assert len(set(came)) == 2
 
     run(main)
 

@@ -39,7 +39,8 @@ class Code(enum.Enum):
 class Failure(Exception):
     """A typed failure. `str(failure)` is safe to send to the caller: it names nothing internal.
 
-    `retry_after` is in seconds; None means that waiting does not help.
+    `retry_after` is in seconds; None means that waiting does not help. `by` is which of several equal ones has failed,
+    where one did: who asks again puts it into `Context.avoid`.
     """
 
     code: ClassVar[Code] = Code.INTERNAL
@@ -50,6 +51,7 @@ class Failure(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
+        self.by: object = None
 
 
 class InvalidInput(Failure):

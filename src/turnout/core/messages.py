@@ -79,7 +79,8 @@ class Context(NamedTuple):
     """What travels with a request: who, until when, under which id.
 
     `deadline` is on the `time.monotonic` clock, in seconds; infinity where there is none. Without `attributes` the
-    request came through no door (the library); without a `journey` nobody wants to know what happens to it.
+    request came through no door (the library); without a `journey` nobody wants to know what happens to it. `avoid`
+    are those that failed this request before (`Failure.by`): somebody else is asked as long as there is one.
     """
 
     id: str = ""
@@ -88,6 +89,7 @@ class Context(NamedTuple):
     caller: str = ""
     attributes: Attributes | None = None
     journey: Journey | None = None
+    avoid: tuple[object, ...] = ()
 
 
 class InferRequest(NamedTuple):

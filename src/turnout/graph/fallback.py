@@ -310,9 +310,9 @@ class Fallback:
 def with_deadline(request: InferRequest, deadline: float, *, quiet: bool = False) -> InferRequest:
     """The request with another deadline; `quiet`: nobody hears what happens to it. A third of what `_replace` costs."""
     model, inputs, rows, context, version, outputs, parameters, reply = request
-    id_, _, protocol, caller, attributes, journey = context
+    id_, _, protocol, caller, attributes, journey, avoid = context
     heard: Journey | None = None if quiet else journey
-    inner = _new(Context, (id_, deadline, protocol, caller, attributes, heard))
+    inner = _new(Context, (id_, deadline, protocol, caller, attributes, heard, avoid))
     return _new(InferRequest, (model, inputs, rows, inner, version, outputs, parameters, reply))
 
 

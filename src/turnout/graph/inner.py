@@ -47,8 +47,8 @@ def inner_request(
     outer: InferRequest, context: Context, use: str, inputs: Tensors, rows: int, deadline: float, journey: Journey
 ) -> InferRequest:
     """A request for all outputs of a part. A third of what `_replace` costs."""
-    id_, _, protocol, caller, attributes, _ = context
-    inner = _new(Context, (id_, deadline, protocol, caller, attributes, journey))
+    id_, _, protocol, caller, attributes, _, avoid = context
+    inner = _new(Context, (id_, deadline, protocol, caller, attributes, journey, avoid))
     return _new(InferRequest, (use, inputs, rows, inner, "", (), outer.parameters, None))
 
 

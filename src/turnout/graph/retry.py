@@ -1,4 +1,4 @@
-"""A second try where it may help: another replica, a moment later; with a budget, so that retries never are a load."""
+"""A second try where it may help: of another replica, or a moment later; never so many that they are the load."""
 
 from __future__ import annotations
 
@@ -150,6 +150,9 @@ class Retry:
                 break
             memory.spend()
             started = self._clock()
+            if isinstance(problem, Failure) and problem.by is not None:
+                context = request.context
+                request = request._replace(context=context._replace(avoid=(*context.avoid, problem.by)))
             try:
                 if pause:
                     await asyncio.sleep(pause)

@@ -20,10 +20,11 @@ CAUTION = 1.35
 class Item(Reply[InferResponse]):
     """One request, or one part of an over-long one, while it waits and runs; whoever sent it awaits it.
 
-    `waiting` is True while its rows count as queued; `attempts` counts the workers that died or hung while they ran it.
+    `waiting` is True while its rows count as queued; `attempts` counts the workers that died or hung while they ran it;
+    `avoid` are the places that it shall not come to again, and part of its key.
     """
 
-    __slots__ = ("attempts", "deadline", "enqueued", "id", "inputs", "key", "nbytes", "rows", "waiting")
+    __slots__ = ("attempts", "avoid", "deadline", "enqueued", "id", "inputs", "key", "nbytes", "rows", "waiting")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Item(Reply[InferResponse]):
         self.id = context.id
         self.enqueued = enqueued
         self.key = key
+        self.avoid = context.avoid
         self.attempts = 0
         self.waiting = True
 

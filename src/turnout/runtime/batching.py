@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -194,6 +195,9 @@ class Batching:
         for detail in outcome.details:
             logger.error("model %s@%s failed: %s", self.name, self.version, detail)
         if outcome.failures and any(outcome.failures):
+            for failure in outcome.failures:
+                if failure is not None:
+                    failure.by = place
             settle_mixed(batch, outcome, self.name, self.version, batched=self.signature.batched)
         else:
             settle(batch.items, batch, outcome, self.name, self.version, batched=self.signature.batched)
@@ -264,6 +268,8 @@ class Batching:
 
     def _enqueue(self, request: InferRequest, inputs: Tensors, rows: int) -> Item:
         key: Key = () if self._uniform else tuple([(name, array.shape[1:]) for name, array in inputs.items()])
+        if request.context.avoid:
+            key = (*key, request.context.avoid)
         nbytes = self._row_bytes * rows or byte_size(inputs)
         item = Item(self._loop, inputs, rows, nbytes, request.context, monotonic(), key)
         self.waiting.add(item)
@@ -284,9 +290,11 @@ class Batching:
         try:
             while (queue := self.waiting.oldest()) is not None:
                 limit = self._row_limit()
-                place = replicas.pick(full=self.waiting.rows >= limit)
+                place = replicas.pick(full=self.waiting.rows >= limit, avoid=queue[0].avoid)
                 if place is None:
-                    return
+                    if not queue[0].avoid or (found := self._next_elsewhere(limit)) is None:
+                        return
+                    queue, place = found
                 now = monotonic()
                 if self.policy.max_wait and self._should_wait(queue[0], now, limit):
                     return
@@ -303,6 +311,15 @@ class Batching:
                         replicas.probe(self._loop, batch)
         finally:
             self._flushing = False
+
+    def _next_elsewhere(self, limit: int) -> tuple[deque[Item], Place] | None:
+        """Who is served where the oldest waits for anybody but those that failed it."""
+        full = self.waiting.rows >= limit
+        for queue in self.waiting.by_age():
+            place = self.replicas.pick(full=full, avoid=queue[0].avoid)
+            if place is not None:
+                return queue, place
+        return None
 
     def _should_wait(self, head: Item, now: float, limit: int) -> bool:
         left = head.enqueued + self.policy.max_wait - now

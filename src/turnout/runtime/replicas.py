@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from turnout.core.errors import DeadlineExceeded, Failure, Fault
@@ -70,12 +70,17 @@ class Replicas:
             self.leaving.difference_update(left)
             self.open[:], self.due = left, []
 
-    def pick(self, *, full: bool) -> Place | None:
-        """Where the next batch goes, if anywhere; one that is full may also be sent ahead to a busy place."""
+    def pick(self, *, full: bool, avoid: Sequence[object] = ()) -> Place | None:
+        """Where the next batch goes, if anywhere; one that is full may also be sent ahead to a busy place.
+
+        To one of `avoid` it goes only where there is nobody else to wait for.
+        """
         ahead: Place | None = None
         suspects = self.suspects
+        if avoid and not any(place not in avoid and place not in suspects for place in self.open):
+            avoid = ()
         for place in self.open:
-            if place.free and place not in suspects:
+            if place.free and place not in suspects and place not in avoid:
                 if not place.busy_since:
                     return place
                 ahead = place

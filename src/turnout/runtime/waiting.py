@@ -52,6 +52,10 @@ class Waiting:
             del queues[key]
         return min(queues.values(), key=lambda queue: queue[0].enqueued, default=None)
 
+    def by_age(self) -> list[deque[Item]]:
+        """The queues in which something waits, in the order of their first items."""
+        return sorted([queue for queue in self._queues.values() if queue], key=lambda queue: queue[0].enqueued)
+
     def take(self, queue: deque[Item], start: float, max_rows: int, cost: Cost) -> Cut:
         """Cuts the next batch from a queue of this."""
         found = cut(queue, start, max_rows, cost)
