@@ -103,6 +103,7 @@ class Signature:
     output_types: frozenset[str] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)
     _only: tuple[str, np.dtype[Any], tuple[int, ...]] | None = field(init=False, repr=False, compare=False)
+    _fixed: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_types", frozenset(spec.datatype for spec in self.outputs))
@@ -114,6 +115,12 @@ class Signature:
             if spec.shape and spec.shape[0] == -1 and -1 not in spec.shape[1:]:
                 only = (spec.name, spec.dtype, spec.shape[1:])
         object.__setattr__(self, "_only", only)
+        outputs = self.outputs if self.batched else ()
+        plain = bool(outputs) and all(
+            spec.shape and -1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in outputs
+        )
+        fixed = tuple((spec.name, spec.dtype, spec.shape[1:]) for spec in outputs) if plain else None
+        object.__setattr__(self, "_fixed", fixed)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; `from_json` gives the same signature back."""
@@ -244,6 +251,22 @@ class Signature:
         if self.lenient and "BYTES" not in (came, spec.datatype) and np.can_cast(array.dtype, spec.dtype, "same_kind"):
             return array.astype(spec.dtype)
         raise InvalidInput("wrong data type", field=f"inputs.{spec.name}", expected=spec.datatype, got=came)
+
+    def usual_outputs(self, outputs: Tensors, rows: int) -> Tensors | None:
+        """The outputs where they are as nearly always: arrays just as declared. None where one has to look."""
+        fixed = self._fixed
+        if fixed is None or type(outputs) is not dict or len(outputs) != len(fixed):
+            return None
+        found: dict[str, Array] = {}
+        for name, dtype, tail in fixed:
+            array = outputs.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype or not array.flags.c_contiguous:
+                return None
+            shape = array.shape
+            if not shape or shape[0] != rows or shape[1:] != tail:
+                return None
+            found[name] = array
+        return found
 
     def check_outputs(self, outputs: Tensors, rows: int) -> None:
         """Raises InvalidOutput where a model's answer is not what the signature says. Extra outputs pass."""

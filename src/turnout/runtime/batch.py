@@ -6,10 +6,11 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from turnout.core.messages import Context, InferResponse
-from turnout.core.tensors import Tensors
+from turnout.core.messages import Context, InferResponse, answered_by
+from turnout.core.tensors import Tensors, pack
+from turnout.runtime.predict import Outcome
 from turnout.runtime.reply import Reply
 
 Key = tuple[object, ...]
@@ -51,6 +52,43 @@ class Item(Reply[InferResponse]):
         self.avoid = context.avoid
         self.attempts = 0
         self.waiting = True
+
+    def answer(self, whole: Whole, first: int) -> None:
+        """Takes its rows of a batch's answer, the first of them at `first`."""
+        self.set_result(whole.share(first, self.rows, self.enqueued))
+
+    def part(self, name: str) -> bytes | memoryview:
+        """The bytes of an input."""
+        return pack(self.inputs[name])
+
+
+class Whole:
+    """The answer to a whole batch, of which each item takes its rows; `alone`: it takes all that there is.
+
+    `rendered` is for who makes text of all rows at once.
+    """
+
+    __slots__ = ("alone", "name", "outputs", "parameters", "rendered", "rows", "seconds", "started", "twin", "version")
+
+    def __init__(self, name: str, version: str, batch: Batch, outcome: Outcome, *, alone: bool) -> None:
+        self.name = name
+        self.version = version
+        self.outputs = outcome.outputs
+        self.twin = outcome.twin
+        self.parameters = answered_by(outcome.twin)
+        self.started = batch.started
+        self.seconds = outcome.seconds
+        self.rows = batch.total_rows
+        self.alone = alone
+        self.rendered: Any = None
+
+    def share(self, first: int, rows: int, enqueued: float) -> InferResponse:
+        """What an item of so many rows, the first of them at `first`, is answered."""
+        outputs: Tensors = self.outputs
+        if not self.alone:
+            outputs = {key: array[first : first + rows] for key, array in outputs.items()}
+        waited = self.started - enqueued
+        return InferResponse(outputs, self.name, self.version, self.parameters, waited, self.seconds, self.rows)
 
 
 class Batch:
@@ -131,6 +169,8 @@ def cut(queue: deque[Item], start: float, max_rows: int, cost: Cost) -> Cut:
     An item that cannot make its own is late, unless nothing else waits: what never runs never corrects the cost.
     An item that was inside a worker when it died runs alone, so that it can take nobody with it.
     """
+    if len(queue) <= max_rows and (whole := _whole(queue, start, max_rows, cost)) is not None:
+        return Cut(whole, [], [])
     taken: list[Item] = []
     late: list[Item] = []
     dropped: list[Item] = []
@@ -156,6 +196,19 @@ def cut(queue: deque[Item], start: float, max_rows: int, cost: Cost) -> Cut:
         if item.attempts:
             break
     return Cut(taken, late, dropped)
+
+
+def _whole(queue: deque[Item], start: float, max_rows: int, cost: Cost) -> list[Item] | None:
+    """All that waits, where it fits into one batch and is in no hurry: the usual case at a third of the price."""
+    rows = sum([item.rows for item in queue])
+    if rows > max_rows or start + CAUTION * cost.predict(rows) > min([item.deadline for item in queue], default=0.0):
+        return None
+    for item in queue:
+        if item.attempts or item.done():
+            return None
+    taken = list(queue)
+    queue.clear()
+    return taken
 
 
 def is_overdue(elapsed: float, predicted: float) -> bool:

@@ -272,11 +272,15 @@ class Batching:
             key = (*key, request.context.avoid)
         nbytes = self._row_bytes * rows or byte_size(inputs)
         item = Item(self._loop, inputs, rows, nbytes, request.context, monotonic(), key)
+        self.admit(item)
+        return item
+
+    def admit(self, item: Item) -> None:
+        """Queues an item that somebody else has made; `refuse_now` was asked."""
         self.waiting.add(item)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-        return item
 
     def _schedule(self) -> None:
         if not self._scheduled:

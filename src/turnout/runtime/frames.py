@@ -28,6 +28,8 @@ _DTYPE_NAMES = tuple(DTYPES)
 _DTYPE_CODES = {name: code for code, name in enumerate(_DTYPE_NAMES)}
 _DIMS = [struct.Struct(f"<{n}q") for n in range(33)]
 HEAD_BYTES = _HEAD.size
+#: Rows of fewer bytes are joined at once.
+_SMALL = 512
 
 
 class BrokenFrame(Exception):
@@ -60,13 +62,13 @@ def piece(place: int, whole: Array) -> Piece:
     return Piece(place, dtype_name(whole.dtype), whole.shape, (pack(whole),))
 
 
-def joined(place: int, arrays: Sequence[Array]) -> Piece:
-    """A piece from the rows of several arrays, joined where the frame is written."""
-    first = arrays[0]
-    if len(arrays) == 1:
-        return piece(place, first)
-    rows = sum([a.shape[0] for a in arrays])
-    return Piece(place, dtype_name(first.dtype), (rows, *first.shape[1:]), [pack(a) for a in arrays])
+def joined(place: int, first: Array, parts: Sequence[bytes | memoryview], rows: int) -> Piece:
+    """A piece from the bytes of several arrays like the first, `rows` rows in all, joined where it is written."""
+    if len(parts) == 1:
+        return Piece(place, dtype_name(first.dtype), first.shape, parts)
+    if first.nbytes < _SMALL:
+        parts = (b"".join(parts),)  # one piece to be counted and copied from here on
+    return Piece(place, dtype_name(first.dtype), (rows, *first.shape[1:]), parts)
 
 
 def encode(

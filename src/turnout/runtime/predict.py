@@ -57,24 +57,28 @@ def predict_batch(model: Model, inputs: Tensors, rows: Sequence[int], deadlines:
     """
     started = perf_counter()
     now = monotonic()
-    failures: list[Failure | None] = [None] * len(rows)
-    late = [i for i, deadline in enumerate(deadlines) if deadline < now]
-    spans = _spans(rows)
-    alive = list(range(len(rows)))
-    if late:
-        for i in late:
-            failures[i] = DeadlineExceeded("the deadline passed while the request was queued")
-        alive = [i for i in alive if failures[i] is None]
-    details: list[str] = []
     naming = None
     choose = getattr(model, "choose", None)
     if choose is not None:
         model = naming = _Naming(model.signature, choose)
-    if model.signature.batched:
-        done = _bisect(model, inputs, spans, alive, failures, details)
-    else:
+    late = min(deadlines, default=now) < now
+    failures: list[Failure | None] = [None] * len(rows)
+    details: list[str] = []
+    alive = list(range(len(rows)))
+    if late:
+        for i in [i for i, deadline in enumerate(deadlines) if deadline < now]:
+            failures[i] = DeadlineExceeded("the deadline passed while the request was queued")
+        alive = [i for i in alive if failures[i] is None]
+    if not model.signature.batched:
         done = _guarded(model, inputs, 1, alive, failures, details) if alive else []
-    outputs = join_rows(done) if done else {}
+    elif late:
+        done = _bisect(model, inputs, _spans(rows), alive, failures, details)
+    else:
+        done = _guarded(model, inputs, sum(rows), alive, failures, details)
+        if not done and len(rows) > 1:  # somebody in it is guilty
+            failures, details = [None] * len(rows), []
+            done = _halves(model, inputs, _spans(rows), alive, failures, details)
+    outputs = (done[0] if len(done) == 1 else join_rows(done)) if done else {}
     twin = "+".join(naming.names) if naming is not None else ""
     return Outcome(outputs, failures, perf_counter() - started, details, twin)
 
@@ -111,6 +115,17 @@ def _bisect(
         failures[:] = trial
         details.extend(notes)
         return done
+    return _halves(model, inputs, spans, items, failures, details)
+
+
+def _halves(
+    model: Model,
+    inputs: Tensors,
+    spans: Sequence[tuple[int, int]],
+    items: list[int],
+    failures: list[Failure | None],
+    details: list[str],
+) -> list[Tensors]:
     middle = len(items) // 2
     return _bisect(model, inputs, spans, items[:middle], failures, details) + _bisect(
         model, inputs, spans, items[middle:], failures, details
@@ -164,6 +179,9 @@ def pad_rows(array: Array, size: int) -> Array:
 
 def checked_outputs(signature: Signature, outputs: Tensors, rows: int) -> Tensors:
     """The outputs that the signature names, canonical. Raises InvalidOutput where they do not fit."""
+    usual = signature.usual_outputs(outputs, rows)
+    if usual is not None:
+        return usual
     if not isinstance(outputs, dict) and not hasattr(outputs, "keys"):
         raise InvalidOutput("the model did not return named outputs")
     signature.check_outputs(outputs, rows)

@@ -106,10 +106,11 @@ class Replica:
         self._number += 1
         batch.number = self._number
         items = batch.items
+        first = items[0].inputs
         pieces = [
-            frames.joined(place, [item.inputs[name] for item in items])
+            frames.joined(place, first[name], [item.part(name) for item in items], batch.total_rows)
             for place, name in self._inputs
-            if name in items[0].inputs
+            if name in first
         ]
         parts = frames.encode(batch.number, 0.0, batch.rows(), batch.deadlines(), pieces)
         if not self._inside:

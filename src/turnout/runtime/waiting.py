@@ -59,12 +59,15 @@ class Waiting:
     def take(self, queue: deque[Item], start: float, max_rows: int, cost: Cost) -> Cut:
         """Cuts the next batch from a queue of this."""
         found = cut(queue, start, max_rows, cost)
+        rows = nbytes = 0
         for items in found:
             for item in items:
                 if item.waiting:
                     item.waiting = False
-                    self.rows -= item.rows
-                    self.nbytes -= item.nbytes
+                    rows += item.rows
+                    nbytes += item.nbytes
+        self.rows -= rows
+        self.nbytes -= nbytes
         return found
 
     def forget(self, item: Item) -> None:
