@@ -19,6 +19,7 @@ from turnout.core.errors import Code
 from turnout.monitoring.families import Sample
 from turnout.monitoring.log_file import LogFile
 from turnout.monitoring.record import RequestRecord
+from turnout.monitoring.tally import Usual
 
 #: The destination that is none.
 OFF = "off"
@@ -105,6 +106,10 @@ class AccessLog:
                 self._records.append((time.time(), record))
             else:
                 self._dropped += 1
+
+    def usual(self, _model: str, _version: str, _protocol: str) -> Usual:
+        """Successes are wanted up to their share."""
+        return Usual(share=self._successes, record=self.request)
 
     def start(self) -> None:
         """Starts the writing thread. Records kept before are written too."""

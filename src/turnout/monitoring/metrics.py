@@ -16,6 +16,7 @@ from turnout.monitoring.families import FAMILIES, ROWS, SECONDS, STAGES, Sample
 from turnout.monitoring.process import resident_bytes
 from turnout.monitoring.record import RequestRecord
 from turnout.monitoring.snapshot import Snapshot, Values
+from turnout.monitoring.tally import TIMED, Tally, Usual, counts_of
 
 #: A process with more versions than this counts the others under the empty name, so that memory stays bounded.
 MAX_VERSIONS = 10_000
@@ -81,6 +82,7 @@ class Metrics:
         self._router = router
         self._versions: dict[tuple[str, str], _Version] = {}
         self._doors: dict[tuple[str, str, str], _Door] = {}
+        self._tallies: dict[tuple[str, str, str], Tally] = {}
         self._sources: list[Source] = []
         self._source_failures = 0
 
@@ -97,7 +99,7 @@ class Metrics:
         _, _, _, code, rows, decode, queue, predict, encode, total, _, _, _, bytes_in, bytes_out, _, _, _ = record
         door = self._doors.get(record[:3])
         if door is None:
-            door = self._open(record)
+            door = self._open(*record[:3], code)
         door.bytes_in += bytes_in
         door.bytes_out += bytes_out
         version = door.version
@@ -127,6 +129,25 @@ class Metrics:
         histogram.sum += total
         histogram.counts[bisect_left(SECONDS, total)] += 1
 
+    def usual(self, model: str, version: str, protocol: str) -> Usual:
+        """Where the usual answers of a version are counted by compiled code."""
+        return Usual(self._tallies.setdefault((model, version, protocol), Tally()))
+
+    def _fold(self) -> None:
+        for (model, version, protocol), tally in self._tallies.items():
+            numbers, seconds = tally.take()
+            if not numbers[0]:
+                continue
+            door = self._doors.get((model, version, protocol)) or self._open(model, version, protocol, Code.OK)
+            door.ok += numbers[0]
+            door.version.rows += numbers[1]
+            door.bytes_in += numbers[2]
+            door.bytes_out += numbers[3]
+            for place, stage in enumerate(TIMED):
+                histogram: _Histogram = getattr(door.version, stage)
+                histogram.sum += seconds[place]
+                histogram.counts = [a + b for a, b in zip(histogram.counts, counts_of(numbers, place), strict=True)]
+
     def batch(self, model: str, version: str, rows: int, predict_seconds: float) -> None:
         """Counts one batch that a model has predicted."""
         found = self._versions.get((model, version)) or self._version(model, version)
@@ -137,12 +158,12 @@ class Metrics:
         histogram.sum += predict_seconds
         histogram.counts[bisect_left(SECONDS, predict_seconds)] += 1
 
-    def _open(self, record: RequestRecord) -> _Door:
+    def _open(self, model: str, version: str, protocol: str, code: Code) -> _Door:
         """The door of a record that has none yet: under the empty name where the model is not known here."""
-        served = record[:2]
-        if served not in self._versions and (record.code is not Code.OK or len(self._versions) >= MAX_VERSIONS):
+        served = (model, version)
+        if served not in self._versions and (code is not Code.OK or len(self._versions) >= MAX_VERSIONS):
             served = ("", "")
-        key = (*served, record.protocol)
+        key = (*served, protocol)
         if key not in self._doors:
             self._doors[key] = _Door(self._version(*served))
         return self._doors[key]
@@ -155,6 +176,7 @@ class Metrics:
 
     def snapshot(self) -> Snapshot:
         """Everything counted so far and what the sources say now, as plain data that JSON can carry."""
+        self._fold()
         taken: Snapshot = {name: [] for name in FAMILIES}
         for (model, version, protocol), door in self._doors.items():
             labels = [model, version, protocol]
