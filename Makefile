@@ -6,19 +6,20 @@ BIN := $(VENV)/bin
 TORCH_VENV := .venvs/torch
 TORCH := torch==2.13.0
 RAN_NONE := 5
+COMPILED := $(shell find src -name '*.pyx')
 EXTRAS := onnx sklearn xgboost lightgbm catboost dataframe parquet s3 postgres compile
 GROUPS := test lint build
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-simulated test-registry test-torch test-formats test-clients test-oracles lint fix docs bench lock clean
+.PHONY: help install demo test test-slow test-simulated test-pure test-registry test-torch test-formats test-clients test-oracles lint fix docs bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 install: $(VENV)/.installed ## makes .venv with everything that is locked, and Turnout itself
 
-$(VENV)/.installed: requirements.lock requirements-uv.lock pyproject.toml
+$(VENV)/.installed: requirements.lock requirements-uv.lock pyproject.toml hatch_build.py $(COMPILED)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Turnout needs Python 3.11 or newer; this is {v.major}.{v.minor}. Say which: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || { echo "making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
 	@$(call install_into,$(VENV))
@@ -43,6 +44,9 @@ test-slow: install ## the tests that take their time
 
 test-simulated: install ## rollouts and the control plane in simulated time, thousands of times
 	$(call optional,$(BIN)/pytest -m simulated)
+
+test-pure: install ## what the compiled lane does, done by Python alone
+	TURNOUT_NATIVE=0 $(BIN)/pytest tests/equality tests/stories tests/protocols tests/faults/test_models.py
 
 test-registry: install ## models out of a real MLflow server, S3 and an OCI registry
 	$(call optional,$(BIN)/pytest -m registry)

@@ -188,6 +188,15 @@ class Endpoint:
         """What answers."""
         return {"": self._child}
 
+    @property
+    def only_child(self) -> Servable:
+        """What answers, without what this adds."""
+        return self._child
+
+    def only_seal(self, version: str) -> tuple[tuple[str, str], _Seal]:
+        """Where is kept what is said of answers by a version that no split has chosen, and that."""
+        return ("", version), self._seal("", version)
+
     def identify(self, version: str, digest: str) -> None:
         """The digest of a version's files is known now: answers from here on say it."""
         self.versions[version] = digest
@@ -210,13 +219,22 @@ class Endpoint:
         try:
             response = await self._child.infer(request)
         except BaseException as problem:
-            outcome = _outcome(problem, context.deadline)
-            self._failed(journey, outcome)
+            self.failed(journey, problem, context.deadline)
             if journey.steps is not None:
                 kind = type(problem).__name__
                 journey.steps.append(StepTrace("endpoint", self.name, kind, monotonic() - started))
             raise
-        variant, version = journey.variant, response.version
+        self.sign(journey, response.version)
+        if journey.steps is not None:
+            self._trace(journey.steps, journey.served_by, response, monotonic() - started)
+        if response.model == self.name:
+            return response
+        outputs, _, version, parameters, queued, predicted, rows = response  # less than half of what `_replace` costs
+        return _new(InferResponse, (outputs, self.name, version, parameters, queued, predicted, rows))
+
+    def sign(self, journey: Journey, version: str) -> None:
+        """Writes who has answered, and counts it."""
+        variant = journey.variant
         seal = self._seals.get((variant, version)) or self._seal(variant, version)
         journey.variant, journey.served_by, journey.digest, id_start, answered = seal
         journey.revision = self.revision
@@ -225,12 +243,6 @@ class Endpoint:
             self._degraded(journey, version)
         else:
             answered.count += 1
-        if journey.steps is not None:
-            self._trace(journey.steps, journey.served_by, response, monotonic() - started)
-        if response.model == self.name:
-            return response
-        outputs, _, version, parameters, queued, predicted, rows = response  # less than half of what `_replace` costs
-        return _new(InferResponse, (outputs, self.name, version, parameters, queued, predicted, rows))
 
     def _degraded(self, journey: Journey, version: str) -> None:
         self.counts.kind(journey.variant, version, journey.degraded, "degraded").count += 1
@@ -246,8 +258,9 @@ class Endpoint:
             steps.append(StepTrace("version", served_by, "answered", taken, response.queue_seconds, detail))
         steps.append(StepTrace("endpoint", self.name, "answered", seconds))
 
-    def _failed(self, journey: Journey, outcome: str) -> None:
-        """Says which variant has failed: the one that was assigned, or the only one that there is."""
+    def failed(self, journey: Journey, problem: BaseException, deadline: float) -> None:
+        """Writes which variant has failed, the one that was assigned or the only one that there is, and counts it."""
+        outcome = _outcome(problem, deadline)
         variant = journey.variant or self._only
         seal = self._seal(variant, variant)
         journey.variant = variant

@@ -36,13 +36,16 @@ def parameters_json(parameters: Parameters, journey: Journey | None) -> bytes:
         twin = str(parameters.get(TWIN, ""))
         if len(parameters) > bool(twin):
             return _whole(parameters, journey)
-    start = _start(twin, journey.served_by, journey.digest, journey.variant, journey.revision, journey.degraded)
+    start = usual_parameters(
+        twin, journey.served_by, journey.digest, journey.variant, journey.revision, journey.degraded
+    )
     end = b'"}' if journey.steps is None else b'","explain":%b}' % orjson.dumps(explanation(journey))
     return start + journey.prediction_id.encode() + end
 
 
 @lru_cache(maxsize=1024)
-def _start(twin: str, served_by: str, digest: str, variant: str, revision: int, degraded: str) -> bytes:
+def usual_parameters(twin: str, served_by: str, digest: str, variant: str, revision: int, degraded: str) -> bytes:
+    """The parameters of an answer as JSON, up to the prediction id that ends them."""
     said = {TWIN: twin} if twin else {}
     said |= provenance(served_by, digest, variant, revision, degraded)  # type: ignore[arg-type]  # texts and a number
     return orjson.dumps(said)[:-1] + b',"prediction_id":"'

@@ -155,6 +155,16 @@ def _encode_usual(id: str | None, response: InferResponse, journey: Journey | No
     return b"".join(parts)
 
 
+def usual_start(model: str, version: str, said: bytes) -> bytes:
+    """The start of an answer up to its prediction id, given that of its parameters (`provenance.usual_parameters`)."""
+    return _prefix(model, version) + b'"parameters":' + said
+
+
+def usual_tensor(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    """The start of an output up to its data."""
+    return _tensor_head(name, datatype, shape)
+
+
 def _wishes(parsed: Parsed, signature: Signature, reply: Reply) -> tuple[tuple[str, ...], Parameters, Reply]:
     """What `outputs` and `parameters` ask for: names, parameters for the model, and the form of the answer."""
     parameters = dict(parsed.parameters or {})

@@ -25,6 +25,22 @@ def _refused_head() -> Head:
 _REFUSED = _refused_head()
 
 
+class _Gone:
+    """The line of an exchange that nobody waits for."""
+
+    lost = True
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+
+    def deliver(self, exchange: Exchange) -> None:
+        """Nobody takes it."""
+
+    def ends_with(self, exchange: Exchange) -> bool:
+        """Nothing comes after it."""
+        return True
+
+
 class Connection(Reading):
     """Answers what is read, keeps the answers in order, and ends where its client is too slow or idle."""
 
@@ -117,6 +133,21 @@ class Connection(Reading):
         if self._paused or self._continue_owed:
             self._invite()
             self._resume()
+
+    def settled(self) -> None:
+        """The first answer has left by a lane: those behind it that are there follow."""
+        if self._pending[0].parts is not None:
+            self.deliver(self._pending[0])
+        elif self._paused or self._continue_owed:
+            self._invite()
+            self._resume()
+
+    def replace(self, item: object, exchange: Exchange) -> None:
+        """An exchange takes the first place over from an item; where that has left it, nobody waits for an answer."""
+        if self._pending and self._pending[0] is item:
+            self._pending[0] = exchange
+        else:
+            exchange.line = _Gone(self.peer)
 
     def ends_with(self, exchange: Exchange) -> bool:
         """Whether nothing is known that comes after this exchange."""

@@ -136,13 +136,13 @@ class Exchange(Driven):
             if not self.over:
                 state.deadlines.add(self, deadline)
         except Exception as problem:  # noqa: BLE001  the boundary: whatever a part raises becomes an answer
-            self._fail(problem)
+            self.fail(problem)
 
     def ended(self, response: InferResponse | None, problem: BaseException | None) -> None:
         """Sends what the servable answered."""
         now = monotonic()
         if response is None or self.line.lost:
-            self._fail(problem or Cancelled("the caller went away"))
+            self.fail(problem or Cancelled("the caller went away"))
             return
         head = self.head
         try:
@@ -151,7 +151,7 @@ class Exchange(Driven):
                 answer = answer._replace(headers=(*answer.headers, (TWIN_FIELD, str(variant))))
             self._send(answer)
         except Exception as failed:  # noqa: BLE001  the boundary: whatever a codec raises becomes an answer
-            self._fail(failed)
+            self.fail(failed)
             return
         sent = monotonic()
         self.state.pace.touch(sent)
@@ -190,7 +190,7 @@ class Exchange(Driven):
             if head.answer is not None:
                 self._send(head.answer)
             elif head.failure is not None:
-                self._fail(head.failure)
+                self.fail(head.failure)
             elif head.found is not None:
                 found = head.found
                 http = self.http
@@ -202,7 +202,7 @@ class Exchange(Driven):
                 else:
                     self._answer_later(answer)
         except Exception as problem:  # noqa: BLE001  the boundary: whatever an answer raises becomes an answer
-            self._fail(problem)
+            self.fail(problem)
 
     def _answer_later(self, coming: Coroutine[Any, Any, HttpResponse]) -> None:
         """Sends an answer that has to be waited for: one that asks other processes first."""
@@ -213,11 +213,11 @@ class Exchange(Driven):
                 if not self.line.lost:
                     self._send(answer)
             except (CancelledError, Exception) as problem:  # noqa: BLE001  the boundary: whatever is raised becomes an answer
-                self._fail(problem)
+                self.fail(problem)
 
         self.later = get_running_loop().create_task(answering())
 
-    def _fail(self, problem: BaseException) -> None:
+    def fail(self, problem: BaseException) -> None:
         """Answers with a failure in the protocol's form; what is not a failure is logged and not told."""
         if isinstance(problem, Failure):
             failure = problem

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 from urllib.parse import parse_qs
 
 import httptools
@@ -49,13 +50,14 @@ class Head:
     `version`. `length` is the body's size in bytes, -1 where it is chunked. Where the request cannot be served,
     `answer` or `failure` says why; `close` says that the connection ends with this request, `unread` that it does
     so without waiting for the body. `deadline` is in seconds. A response body up to `plain_bytes` without fields
-    of its own goes the short way. `explain`: the caller wants to know which steps his request took.
+    of its own goes the short way. `explain`: the caller wants to know which steps his request took. `lane` is what
+    `lane.lane_of` has found for it: None while it was not asked, False (until `lane_until`) where there is none.
     """
 
     __slots__ = (
         "accepts", "answer", "close", "codec", "coding", "deadline", "deadline_given", "expects", "explain", "failure",
-        "found", "head_only", "headers", "keep_alive_field", "length", "method", "name", "path", "plain_bytes", "query",
-        "request_id", "unread", "version",
+        "found", "head_only", "headers", "keep_alive_field", "lane", "lane_until", "length",
+        "method", "name", "path", "plain_bytes", "query", "request_id", "unread", "version",
     )  # fmt: skip
 
     def __init__(self, method: str, headers: Mapping[str, str]) -> None:
@@ -82,6 +84,8 @@ class Head:
         self.deadline_given = False
         self.request_id = headers.get("x-request-id", "")[:_REQUEST_ID_LENGTH]
         self.plain_bytes = JOINED_BYTES
+        self.lane: Any = None
+        self.lane_until = 0.0
 
     @property
     def refused(self) -> bool:

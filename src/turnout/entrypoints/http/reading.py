@@ -10,6 +10,7 @@ from typing import cast
 
 from turnout.entrypoints.http.exchange import Exchange
 from turnout.entrypoints.http.head import Head
+from turnout.entrypoints.http.lane import take
 from turnout.entrypoints.http.parking import unread
 from turnout.entrypoints.http.state import DoorState
 from turnout.entrypoints.http.syntax import Refusal, first_fault
@@ -62,7 +63,8 @@ class Reading(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Some bytes have come."""
-        self._read(self._held + data if self._held else data)
+        if self._held or not take(self, data):
+            self._read(self._held + data if self._held else data)
 
     def room_filled(self, size: int) -> None:
         """Some bytes of a long body have come to where they belong."""

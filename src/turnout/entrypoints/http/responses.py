@@ -55,6 +55,16 @@ def _start(status: int, content_type: str) -> bytes:
     return start
 
 
+def answer_start(status: int, content_type: str) -> bytes:
+    """A head up to where the length belongs."""
+    return _starts.get((status, content_type)) or _start(status, content_type)
+
+
+def usual_fields(twin: str, served_by: str, variant: str, revision: int) -> bytes:
+    """The fields of a usual answer between its length and its prediction id."""
+    return (_twin_field(twin) if twin else b"") + _answerer_start(served_by, variant, revision, "")
+
+
 def encode_plain(answer: HttpResponse, tail: bytes, most: int) -> bytes | None:
     """The usual response in one piece: a body up to `most` bytes, no field of its own but the twin's. Else None.
 
@@ -67,7 +77,7 @@ def encode_plain(answer: HttpResponse, tail: bytes, most: int) -> bytes | None:
         if len(answer.headers) > 1 or answer.headers[0][0] != TWIN_FIELD:
             return None
         tail = _twin_field(answer.headers[0][1]) + tail
-    start = _starts.get((answer.status, answer.content_type)) or _start(answer.status, answer.content_type)
+    start = answer_start(answer.status, answer.content_type)
     return b"%b%d%b%b" % (start, len(body), tail, body)
 
 
@@ -120,7 +130,7 @@ def encode_any(
         fields += (("Content-Encoding", coding), ("Vary", "Accept-Encoding"))
     if connection:
         fields.append(("Connection", connection))
-    start = _starts.get((answer.status, answer.content_type)) or _start(answer.status, answer.content_type)
+    start = answer_start(answer.status, answer.content_type)
     head = b"%b%d%b%b" % (start, size, _encode_fields(fields), tail)
     if head_only:
         return head, len(head)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from turnout.core.servable import Serving
 from turnout.entrypoints.call import Deadlines
-from turnout.entrypoints.http.head import HeadReader
+from turnout.entrypoints.http.head import Head, HeadReader
+from turnout.entrypoints.http.lane import lane_of
 from turnout.entrypoints.http.limits import HttpLimits
 from turnout.entrypoints.http.parking import Parking
 from turnout.entrypoints.pace import Pace
@@ -34,3 +37,5 @@ class DoorState:
     #: The answers of a server that is too busy, by route and whether the request was late: made once per sweep.
     busy: dict[tuple[Route, bool], bytes] = field(default_factory=dict)
     partial_bytes: int = field(default=0)
+    #: The lane of a head, or False.
+    lanes: Callable[[DoorState, Head], Any] = field(default=lane_of)

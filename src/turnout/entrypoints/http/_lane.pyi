@@ -1,0 +1,6 @@
+from typing import Any
+
+class Lane:
+    def __init__(self, **known: Any) -> None: ...
+
+def take(connection: Any, data: bytes) -> bool: ...
