@@ -54,7 +54,8 @@ if os.environ.get(SWITCH, "1") != "0":
     try:
         from turnout.entrypoints.http import _lane
 
-        take = _lane.take
+        if abs(_lane.clock() - monotonic()) < 1.0:  # or this system's clocks are others than those that are known here
+            take = _lane.take
     except ImportError:  # not compiled: Python alone does it all
         pass
 
