@@ -1,4 +1,4 @@
-"""Compiles the short way through the HTTP door (`_lane.pyx`) where there is a C compiler.
+"""Compiles the short way through the doors (`_lane.pyx`) where there is a C compiler.
 
 Without one the package is complete all the same: pure Python, slower for small requests. TURNOUT_COMPILE=1 makes a
 build that cannot compile fail, TURNOUT_COMPILE=0 compiles nothing. Why Cython: docs/decisions/compiled-lane.md.
@@ -42,7 +42,7 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]  # hatchling's 
             return
         for source in sorted(root.rglob("*.pyx")):
             try:
-                compiled = _compile(source, ".".join(source.relative_to(root).with_suffix("").parts), self._made)
+                compiled = _compile(source, root, self._made)
             except (OSError, subprocess.CalledProcessError) as problem:
                 if wanted == "1":
                     raise
@@ -70,10 +70,23 @@ def _beside(source: Path) -> Path:
     return source.with_name(source.stem + str(sysconfig.get_config_var("EXT_SUFFIX")))
 
 
-def _compile(source: Path, module: str, target: Path) -> Path:
+def _compile(source: Path, root: Path, target: Path) -> Path:
     """The compiled module. Raises CalledProcessError with what the compiler said."""
-    made = target / f"{source.stem}.c"
-    command = [sys.executable, "-m", "cython", "-3", "--module-name", module, "-o", str(made), str(source)]
+    module = ".".join(source.relative_to(root).with_suffix("").parts)
+    made = target / f"{module}.c"
+    command = [
+        sys.executable,
+        "-m",
+        "cython",
+        "-3",
+        "-I",
+        str(root),
+        "--module-name",
+        module,
+        "-o",
+        str(made),
+        str(source),
+    ]
     subprocess.run(command, check=True, capture_output=True, text=True)
     arguments = [sys.executable, "-c", _SETUP, module, str(made), str(target)]
     subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=target)

@@ -6,48 +6,21 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.ref cimport PyObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.math cimport fabs
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
+from turnout.entrypoints._lane cimport Lane, LaneItem, clock
+
 import logging
 
-import numpy as np
 import orjson
-
-from turnout.core.errors import Cancelled, Code, Failure
-from turnout.monitoring.record import RequestRecord
 
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char *, char **, PyObject *) except? -1.0
 
-cdef extern from * nogil:
-    """
-    #include <time.h>
-    #ifdef __APPLE__
-    #define TURNOUT_MONOTONIC CLOCK_UPTIME_RAW
-    #else
-    #define TURNOUT_MONOTONIC CLOCK_MONOTONIC
-    #endif
-    """
-    ctypedef long time_t
-    cdef struct timespec:
-        time_t tv_sec
-        long tv_nsec
-    int clock_gettime(int, timespec *)
-    int TURNOUT_MONOTONIC
-
 cdef object _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 cdef object _dumps = orjson.dumps
-cdef object _new = tuple.__new__
-cdef object _OK = Code.OK
 cdef object _log = logging.getLogger("turnout")
-
-# What the sources of the pure way call by the same names.
-cdef double _IDLE = 0.002
-cdef double _NEGLIGIBLE = 0.002
-cdef double _SHARE = 0.08
-cdef double _CAUTION = 1.35
 
 #: Doubles hold every whole number up to this. Typed, or each comparison would make a Python int.
 cdef uint64_t _EXACT = <uint64_t> 1 << 53
@@ -56,17 +29,6 @@ cdef int _power
 _TEN[0] = 1.0
 for _power in range(1, 23):
     _TEN[_power] = _TEN[_power - 1] * 10.0
-
-
-cdef inline double _clock() noexcept nogil:
-    cdef timespec now
-    clock_gettime(TURNOUT_MONOTONIC, &now)
-    return now.tv_sec + now.tv_nsec * 1e-9
-
-
-def clock():
-    """What has to be the time of `time.monotonic`: deadlines of both ways meet in one queue."""
-    return _clock()
 
 
 cdef inline const char *_blank(const char *at, const char *end) noexcept nogil:
@@ -269,66 +231,29 @@ cdef class Texts:
         self.fields = fields
 
 
-cdef class Lane:
+cdef class JsonLane(Lane):
     """One remembered head and the model that it leads to: takes the usual requests from there to there and back."""
 
-    cdef readonly object head, model, endpoint, batching, state, seal
-    cdef object find, waiting, policy, cost, seals, seal_key, token, admit, deadlines, pace, observe
-    cdef object failing, answering, text_maker, tensor_head, type_name
-    cdef readonly str version
-    cdef str head_name, name, protocol, request_id, id_start, variant, input_name
-    cdef object dtype, row_shape
+    cdef readonly object head
+    cdef object tensor_head, type_name
+    cdef str request_id
     cdef bytes start, name_text, type_text
     cdef int64_t[8] shape
     cdef int dims
     cdef char kind
     cdef int itemsize
-    cdef Py_ssize_t width, max_rows, plain_bytes, row_bytes, queue_rows, queue_bytes
-    cdef double limit, left, low, high
-    cdef dict texts
-    cdef object share
-    cdef bint counted
-    cdef int64_t[::1] numbers
-    cdef double[::1] sums
-    cdef double[::1] time_bounds
-    cdef Py_ssize_t bounds_count
+    cdef Py_ssize_t width, plain_bytes
+    cdef double limit, low, high
 
     def __init__(self, **known):
+        super().__init__(**known)
         self.head = known["head"]
-        self.model = known["model"]
-        self.endpoint = known["endpoint"]
-        self.batching = batching = known["batching"]
-        self.state = state = known["state"]
-        self.find = state.serving.find
-        self.waiting = batching.waiting
-        self.policy = batching.policy
-        self.cost = batching.cost
-        self.seals = self.endpoint._seals
-        self.seal_key = known["seal_key"]
-        self.seal = known["seal"]
-        self.token = self.endpoint._token
-        self.admit = batching.admit
-        self.deadlines = state.deadlines
-        self.pace = state.pace
-        self.observe = state.observer.request
-        self.failing = known["failing"]
-        self.answering = known["answering"]
-        self.text_maker = known["texts"]
         self.tensor_head = known["tensor_head"]
         self.type_name = known["type_name"]
-        self.head_name = self.head.name
-        self.name = self.endpoint.name
-        self.version = known["version"]
-        self.protocol = self.head.codec.name
         self.request_id = self.head.request_id
-        self.id_start = self.seal.id_start
-        self.variant = self.seal.variant
         spec = known["input"]
-        self.input_name = spec.name
         self.name_text = spec.name.encode()
         self.type_text = spec.datatype.encode()
-        self.dtype = spec.dtype
-        self.row_shape = spec.shape[1:]
         self.dims = len(self.row_shape)
         self.width = 1
         for place, length in enumerate(self.row_shape):
@@ -338,111 +263,37 @@ cdef class Lane:
         self.itemsize = spec.dtype.itemsize
         self.low, self.high = known["bounds"]
         self.limit = known["limit"]
-        self.row_bytes = batching._row_bytes
-        self.max_rows = batching._max_rows
-        self.queue_rows = self.policy.queue_rows
-        self.queue_bytes = self.policy.queue_bytes
         self.plain_bytes = self.head.plain_bytes
-        self.left = min(self.head.deadline, self.endpoint.deadline)
         self.start = known["start"]
-        self.texts = {}
-        usual = known["usual"]
-        self.counted = usual is not None
-        if usual is not None:
-            self.numbers, self.sums, self.time_bounds = usual.tally.numbers, usual.tally.seconds, known["time_bounds"]
-            self.bounds_count = len(known["time_bounds"])
-            self.share = usual.share
-            self.observe = usual.record
 
     cdef bint begin(self, object connection, bytes data, Py_ssize_t end) except -1:
         """Takes the request to the queue; False where it has to go the long way."""
-        cdef double now = _clock(), behind, deadline
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data) - end
-        cdef LaneItem item
-        pace = self.pace
-        if now - <double> pace._active > _IDLE:
-            pace._began = now
-        pace._active = now
-        if pace._within:
-            behind = now - <double> pace._began + <double> pace._behind
-        else:
-            behind = pace.behind(now)
-        if self.left <= 0.0:
+        cdef double now = clock(), deadline
+        cdef JsonItem item
+        if self.too_late(now, self.left):
             return False
-        if behind > _NEGLIGIBLE and behind > _SHARE * self.left:
-            return False
-        try:
-            model = self.find(self.head_name)
-        except Failure:
-            model = None
-        if model is not self.model or model.servable is not self.endpoint:
-            self.head.lane = None
-            return False
-        if self.seals.get(self.seal_key) is not self.seal:
+        if not self.leads_there():
             self.head.lane = None
             return False
         deadline = now + self.left
-        if self._refuses(deadline, now, 1):
+        if self.refuses(deadline, now, 1):
             return False
-        item = LaneItem.__new__(LaneItem)
-        if not self._parse(item, PyBytes_AS_STRING(data) + end, size):
+        item = JsonItem.__new__(JsonItem)
+        if not self._parse(item, PyBytes_AS_STRING(data) + end, PyBytes_GET_SIZE(data) - end):
             return False
-        if item.rows > 1 and self._refuses(deadline, now, item.rows):
+        if item.rows > 1 and self.refuses(deadline, now, item.rows):
             return False
-        item.lane = self
+        item.prepare(self, now, deadline)
         item.connection = connection
         item.data = data
         item.body_at = end
-        item.key = ()
-        item.avoid = ()
-        item.nbytes = self.row_bytes * item.rows
-        item.deadline = deadline
-        item.started = now
-        item.enqueued = _clock()
-        item.waiting = True
         connection._pending.append(item)
         connection._used = True
         connection._head_began = 0.0
-        self._queue(item)
-        deadlines = self.deadlines
-        if deadline < <double> deadlines._soonest or not deadlines._armed:
-            deadlines.add(item, deadline)
-        else:
-            item.watched = deadlines._calls
-            item.watched[item] = deadline
+        self.queue(item)
         return True
 
-    cdef int _queue(self, LaneItem item) except -1:
-        """What `Batching.admit` does, written out: every request is here."""
-        waiting = self.waiting
-        queue = waiting._queues.get(())
-        if queue is None:
-            self.admit(item)
-            return 0
-        queue.append(item)
-        waiting.rows += item.rows
-        waiting.nbytes += item.nbytes
-        if not self.batching._scheduled:
-            self.batching._schedule()
-        return 0
-
-    cdef bint _refuses(self, double deadline, double now, Py_ssize_t rows) except -1:
-        """Whether the queue may refuse the request; the long way asks it again and says why."""
-        cdef Py_ssize_t waiting = self.waiting.rows
-        cdef double wait
-        batching = self.batching
-        if not batching.places:
-            return True
-        if not waiting:
-            return False
-        if waiting < self.queue_rows and <Py_ssize_t> self.waiting.nbytes < self.queue_bytes:
-            wait = fabs(<double> batching._next_free - now) + waiting * <double> batching._row_seconds
-            cost = self.cost
-            if wait <= (deadline - now) / _CAUTION - (<double> cost.fixed + <double> cost.per_row * rows):
-                return False
-        return batching.refuse_now(deadline, rows) is not None
-
-    cdef bint _parse(self, LaneItem item, const char *at, Py_ssize_t size) except -1:
+    cdef bint _parse(self, JsonItem item, const char *at, Py_ssize_t size) except -1:
         """Reads the body into the item; False where it is anything but the usual."""
         cdef const char *end = at + size
         cdef const char *id_at = NULL
@@ -495,7 +346,7 @@ cdef class Lane:
             item.id_bytes = PyBytes_FromStringAndSize(id_at, id_size)
         return True
 
-    cdef const char *_parse_input(self, LaneItem item, const char *at, const char *end) except? NULL:
+    cdef const char *_parse_input(self, JsonItem item, const char *at, const char *end) except? NULL:
         """The list with the one input, up to behind its end; NULL where it is anything else."""
         cdef const char *key
         cdef const char *text
@@ -622,19 +473,7 @@ cdef class Lane:
             at += 1
         return at
 
-    cdef inline void _time(self, int place, double seconds) noexcept:
-        """Counts what one stage took: below the first bound that is not less."""
-        cdef Py_ssize_t low = 0, high = self.bounds_count, middle
-        while low < high:
-            middle = (low + high) // 2
-            if self.time_bounds[middle] < seconds:
-                low = middle + 1
-            else:
-                high = middle
-        self.numbers[4 + place * (self.bounds_count + 1) + low] += 1
-        self.sums[place] += seconds
-
-    cdef bint finish(self, LaneItem item, object whole, Py_ssize_t first, double now) except -1:
+    cdef bint send(self, JsonItem item, object whole, Py_ssize_t first, double now) except -1:
         """Sends the answer; False where it has to be made the long way."""
         cdef Rendered rendered
         cdef Texts texts
@@ -643,7 +482,6 @@ cdef class Lane:
         cdef Py_ssize_t id_length = 0
         cdef const char *id_text
         cdef char *at
-        cdef double sent
         cdef char[24] digits
         cdef int count = 0
         connection, state = item.connection, self.state
@@ -739,37 +577,8 @@ cdef class Lane:
         elif connection._paused or connection._continue_owed:
             connection._invite()
             connection._resume()
-        sent = _clock()
-        pace = self.pace
-        if sent - <double> pace._active > _IDLE:
-            pace._began = sent
-        pace._active = sent
-        if self.counted:
-            self.numbers[0] += 1
-            self.numbers[1] += item.rows
-            self.numbers[2] += PyBytes_GET_SIZE(item.data) - item.body_at
-            self.numbers[3] += size
-            self._time(0, item.enqueued - item.started)
-            self._time(1, <double> whole.started - item.enqueued)
-            self._time(2, whole.seconds)
-            self._time(3, sent - now)
-            self._time(4, sent - item.started)
-            share = self.share
-            if share is None:
-                return True
-            if share.taken >= share.allowed:
-                share.seen += 1
-                return True
-        self.observe(
-            _new(
-                RequestRecord,
-                (
-                    self.name, self.version, self.protocol, _OK, item.rows, item.enqueued - item.started,
-                    <double> whole.started - item.enqueued, whole.seconds, sent - now, sent - item.started, whole.rows,
-                    self.request_id, connection.peer, PyBytes_GET_SIZE(item.data) - item.body_at, size, self.variant, "",
-                    prediction_id,
-                ),
-            )
+        self.tell(
+            item, whole, now, PyBytes_GET_SIZE(item.data) - item.body_at, size, self.request_id, connection.peer, prediction_id
         )
         return True
 
@@ -779,97 +588,29 @@ cdef inline char *_put(char *at, const char *text, Py_ssize_t size) noexcept nog
     return at + size
 
 
-cdef class LaneItem:
-    """One request of a lane, from the queue to its answer: what `Item` is to the batches and `Exchange` to the door."""
+cdef class JsonItem(LaneItem):
+    """One request of a lane: for its connection it stands where an `Exchange` would."""
 
-    cdef Lane lane
-    cdef bytes data, packed, id_bytes
+    cdef bytes data
     cdef Py_ssize_t body_at
-    cdef public object connection, key, avoid, watched, parts
-    cdef public Py_ssize_t rows, nbytes, size
-    cdef public int attempts
-    cdef public bint waiting, close
-    cdef public double deadline, enqueued, started
-    cdef bint ended, gone, written
+    cdef public object connection, parts
+    cdef public Py_ssize_t size
+    cdef public bint close
 
     @property
     def id(self):
-        return self.id_bytes.decode() if self.id_bytes is not None else self.lane.request_id
-
-    @property
-    def named(self):
-        """Whether the caller gave it an id."""
-        return self.id_bytes is not None
+        return self.id_bytes.decode() if self.id_bytes is not None else (<JsonLane> self.lane).request_id
 
     @property
     def head(self):
-        return self.lane.head
+        return (<JsonLane> self.lane).head
 
     @property
     def body(self):
         return self.data[self.body_at:]
 
-    @property
-    def inputs(self):
-        """The tensors, as views of what was read."""
-        if self.packed is None:
-            return {}
-        lane = self.lane
-        return {lane.input_name: np.frombuffer(self.packed, lane.dtype).reshape((self.rows, *lane.row_shape))}
-
-    @inputs.setter
-    def inputs(self, _given):
-        self.packed = None
-
-    def part(self, _name):
-        """The bytes of the rows."""
-        return self.packed
-
-    def done(self):
-        return self.ended
-
-    def cancelled(self):
-        return self.gone
-
-    cdef int _over(self) except -1:
-        self.ended = True
-        watched = self.watched
-        if watched is not None:
-            watched.pop(self, None)
-            self.watched = None
-        return 0
-
-    def answer(self, whole, first):
-        """Takes its rows of a batch's outputs, the first of them at `first`."""
-        cdef double now
-        if self.ended:
-            return
-        now = _clock()
-        self._over()
-        try:
-            if self.lane.finish(self, whole, first, now):
-                return
-        except Exception:
-            _log.exception("an answer could not be made the short way")
-            if self.written:
-                return
-        self.lane.answering(self.lane, self, whole, first, now)
-
-    def set_exception(self, problem):
-        """Answers with the failure."""
-        if self.ended:
-            return
-        self._over()
-        self.lane.failing(self.lane, self, problem)
-
-    def cancel(self, failure=None):
-        """Ends it early: nobody waits for it, or it is too late."""
-        if self.ended:
-            return
-        self._over()
-        self.gone = True
-        self.lane.batching.waiting.forget(self)
-        self.lane.failing(self.lane, self, failure if failure is not None else Cancelled("the caller went away"))
+    cdef bint finish(self, object whole, Py_ssize_t first, double now) except -1:
+        return (<JsonLane> self.lane).send(self, whole, first, now)
 
     def abandon(self):
         """The connection is gone."""
@@ -904,7 +645,7 @@ def take(connection, data):
         return False
     head = <object> found
     lane = head.lane
-    if lane is None or (lane is False and _clock() >= <double> head.lane_until):
+    if lane is None or (lane is False and clock() >= <double> head.lane_until):
         try:
             lane = state.lanes(state, head)
         except Exception:
@@ -914,7 +655,7 @@ def take(connection, data):
     if lane is False or <Py_ssize_t> head.length != end - start - length or state.draining:
         return False
     try:
-        return (<Lane> lane).begin(connection, data, length)
+        return (<JsonLane> lane).begin(connection, data, length)
     except Exception:
         _log.exception("a request could not be taken the short way")
         return bool(connection._pending)  # else it was not taken at all
