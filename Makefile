@@ -46,7 +46,7 @@ test-simulated: install ## rollouts and the control plane in simulated time, tho
 	$(call optional,$(BIN)/pytest -m simulated)
 
 test-pure: install ## what the compiled lane does, done by Python alone
-	TURNOUT_NATIVE=0 $(BIN)/pytest tests/equality tests/stories tests/protocols tests/faults/test_models.py
+	TURNOUT_NATIVE=0 $(BIN)/pytest tests/grpc tests/equality tests/stories tests/protocols tests/faults/test_models.py
 
 test-registry: install ## models out of a real MLflow server, S3 and an OCI registry
 	$(call optional,$(BIN)/pytest -m registry)

@@ -7,21 +7,17 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import Kept
 
-from turnout.core.errors import Code, InvalidInput, ModelFailed, ModelNotFound, WorkerDied
+from tests.lanes import FLOATS, Rooms, Sums, Wire, passes, record_of
+from turnout.core.errors import Code, InvalidInput, ModelFailed, WorkerDied
 from turnout.core.signature import Signature, TensorSpec
-from turnout.core.tensors import Tensors
-from turnout.deploy.build import build_version
-from turnout.deploy.live import LiveVersion
-from turnout.deploy.version import VersionSpec
 from turnout.entrypoints.http import lane, reading
 from turnout.entrypoints.http.connection import Connection
 from turnout.entrypoints.http.door import HttpDoor
@@ -30,138 +26,26 @@ from turnout.monitoring.fanout import Fanout
 from turnout.monitoring.metrics import Metrics
 from turnout.monitoring.record import Observer
 from turnout.protocols.v2_rest import V2Rest
-from turnout.runtime.batch import Batch
 from turnout.runtime.batch_policy import BatchPolicy
 from turnout.runtime.predict import Outcome
 from turnout.runtime.replica import Inline
 
 pytestmark = pytest.mark.skipif(lane.take is lane.never, reason="the lane is not compiled here")
 
-FLOATS = Signature(
-    (TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 3)), TensorSpec("z", "FP64", (-1,)))
-)
-
 
 def test_it_is_compiled_where_there_is_a_compiler() -> None:
     assert lane.take is not lane.never or not (shutil.which("cc") or shutil.which("gcc"))
 
 
-class Sums:
-    """Outputs that tell every input apart; odd inputs ask for odd behaviour."""
-
-    def __init__(self, signature: Signature) -> None:
-        self.signature = signature
-
-    def predict(self, inputs: Tensors) -> Tensors:
-        (x,) = inputs.values()
-        flat = x.reshape(len(x), -1)
-        if (flat[:, 0] == 666).any():
-            raise ValueError("what the model says to nobody")
-        if (flat[:, 0] == 13).any():
-            raise InvalidInput("an unlucky number", field="inputs.x")
-        made = {}
-        for spec in self.signature.outputs:
-            shape = (len(x), *spec.shape[1:])
-            width = math.prod(shape[1:])
-            made[spec.name] = np.tile(flat, (1, width))[:, :width].astype(spec.dtype).reshape(shape)
-        return made
-
-
-class Held:
-    """A place that answers when it is told to."""
-
-    name, free, busy_since = "held", 1, 0.0
-
-    def __init__(self, version: LiveVersion) -> None:
-        self.version = version
-        self.batches: list[Batch] = []
-
-    def inside(self) -> Sequence[Batch]:
-        return tuple(self.batches)
-
-    def run(self, batch: Batch) -> None:
-        self.batches.append(batch)
-        self.free = 0
-
-    def close(self) -> None:
-        """Holds nothing."""
-
-    def answer(self, *failures: Any, twin: str = "") -> None:
-        batch = self.batches.pop()
-        self.free = 1
-        rows = [item.inputs["x"] for item in batch.items]
-        outputs = Sums(FLOATS).predict({"x": np.concatenate(rows)})
-        self.version.batching.done(self, batch, Outcome(outputs, failures, 0.001, (), twin))
-
-
-class Wire(asyncio.Transport):
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closed = False
-
-    def write(self, data: Any) -> None:
-        self.written += bytes(data)
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing is ever full."""
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def can_write_eof(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True
-
-    def pause_reading(self) -> None:
-        """Nothing comes by itself."""
-
-    def resume_reading(self) -> None:
-        """Nothing comes by itself."""
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("10.1.2.3", 4) if name == "peername" else default
-
-
-class Only:
-    """One model, which may be changed."""
-
-    ready = True
-
-    def __init__(self, model: LiveVersion | None) -> None:
-        self.model = model
-
-    def models(self) -> list[LiveVersion]:
-        return [self.model] if self.model else []
-
-    def find(self, name: str, version: str = "") -> LiveVersion:
-        if self.model is None or name != self.model.name or version not in ("", self.model.version):
-            raise ModelNotFound(f"there is no model {name!r} here")
-        return self.model
-
-
-class House:
-    """A door with one model, and connections to it that are no sockets. Lives in a running loop."""
+class House(Rooms):
+    """An HTTP door with one model, and connections to it that are no sockets. Lives in a running loop."""
 
     def __init__(
         self, signature: Signature = FLOATS, *, held: bool = False, observer: Observer | None = None,
         policy: BatchPolicy | None = None, deadline: float = 30.0,
     ) -> None:  # fmt: skip
-        self.records = Kept()
-        self.version = self.made(signature, "1", policy)
-        self.serving = Only(self.version)
-        self.place: Any = Held(self.version) if held else Inline("m", Sums(signature), self.version.batching.done)
-        self.version.batching.add_place(self.place)
+        super().__init__(signature, held=held, policy=policy)
         self.door = HttpDoor(self.serving, [V2Rest()], observer or self.records, default_deadline=deadline)
-
-    @staticmethod
-    def made(signature: Signature, version: str, policy: BatchPolicy | None = None) -> LiveVersion:
-        spec = VersionSpec("m", "m.onnx", version, digest="sha256:ab", batching=policy or BatchPolicy())
-        return build_version(spec, signature, "onnx")
 
     def connect(self) -> tuple[Connection, Wire]:
         connection, wire = self.door.connection(), Wire()
@@ -175,11 +59,6 @@ class House:
             connection.data_received(post(body, **headers))
             await passes()
         return wire.written
-
-
-async def passes(count: int = 4) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def post(body: bytes, **headers: str) -> bytes:
@@ -458,12 +337,6 @@ def test_a_failure_is_told_as_on_the_long_way(failure: Exception) -> None:
     short, long = both(ask)
     assert masked(short[0]) == masked(long[0])
     assert short[1:] == long[1:]
-
-
-def record_of(record: Any) -> tuple[Any, ...]:
-    """A record without its times and its id."""
-    fields = record._replace(decode=0, queue=0, predict=0, encode=0, total=0, prediction_id=bool(record.prediction_id))
-    return tuple(fields)
 
 
 def test_counts_records_and_metrics_are_those_of_the_long_way() -> None:

@@ -85,7 +85,7 @@ cdef class Lane:
         self.dtype = spec.dtype
         self.row_shape = spec.shape[1:]
         self.row_bytes = batching._row_bytes
-        self.max_rows = batching._max_rows
+        self.max_rows = batching.max_rows
         self.queue_rows = self.policy.queue_rows
         self.queue_bytes = self.policy.queue_bytes
         self.left = min(known["deadline"], self.endpoint.deadline)

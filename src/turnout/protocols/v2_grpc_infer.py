@@ -25,7 +25,7 @@ from turnout.protocols.v2_grpc_wire import Split, field, raw_output, split, text
 
 _MAX_REMEMBERED = 256
 _MAX_HEAD_BYTES = 2048
-_JOIN_BELOW = 16384  # bytes: below, one more copy costs less than one more buffer to write
+JOIN_BELOW = 16384  # bytes: below, one more copy costs less than one more buffer to write
 
 Parts = list[bytes | memoryview]
 
@@ -77,9 +77,13 @@ class ModelInferCodec:
             served.name, checked, rows, context, served.version, head.outputs, head.parameters, pieces.id
         )
 
+    def remembered(self, serialized: bytes) -> Head | None:
+        """The head in these bytes, if a request with it was in order and another may come."""
+        return self._heads.get(serialized)
+
     def encode(self, request: InferRequest, response: InferResponse) -> bytes | Parts:
         """The serialized ModelInferResponse; in parts where a tensor is large, which then is not copied."""
-        head: Parts = [self._model_field(response.model, response.version)]
+        head: Parts = [self.model_field(response.model, response.version)]
         if request.reply:
             head.append(text(3, str(request.reply)))
         if said := answer_parameters_field(response.parameters, request.context.journey):
@@ -91,14 +95,15 @@ class ModelInferCodec:
             if array is None:
                 raise InvalidOutput(f"the model gave no output {name!r}")
             array = canonical(array)
-            head.append(self._output_field(name, array))
+            head.append(self.output_field(name, array))
             data = pack(array)
             raws.append(raw_output(len(data)))
             raws.append(data)
-            large = large or len(data) >= _JOIN_BELOW
+            large = large or len(data) >= JOIN_BELOW
         return _gathered(head + raws) if large else b"".join(head + raws)
 
-    def _model_field(self, model: str, version: str) -> bytes:
+    def model_field(self, model: str, version: str) -> bytes:
+        """What an answer says first: the names of model and version."""
         known = self._model_fields.get((model, version))
         if known is None:
             if len(self._model_fields) >= _MAX_REMEMBERED:
@@ -106,7 +111,8 @@ class ModelInferCodec:
             known = self._model_fields[model, version] = text(1, model) + text(2, version)
         return known
 
-    def _output_field(self, name: str, array: Array) -> bytes:
+    def output_field(self, name: str, array: Array) -> bytes:
+        """What an answer says of an output besides its elements: name, type and shape."""
         key = (name, array.dtype, array.shape)
         known = self._output_fields.get(key)
         if known is None:
@@ -208,7 +214,7 @@ def _gathered(parts: Parts) -> Parts:
     gathered: Parts = []
     small: Parts = []
     for part in parts:
-        if len(part) < _JOIN_BELOW:
+        if len(part) < JOIN_BELOW:
             small.append(part)
             continue
         if small:

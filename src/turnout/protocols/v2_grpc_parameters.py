@@ -51,11 +51,16 @@ def answer_parameters_field(parameters: Parameters, journey: Journey | None) -> 
             return write_parameters({**parameters, **answer_parameters(journey)})
     id = journey.prediction_id.encode()
     by = journey.served_by
-    return _start(len(id), twin, by, journey.digest, journey.variant, journey.revision, journey.degraded) + id
+    return (
+        usual_parameters_start(len(id), twin, by, journey.digest, journey.variant, journey.revision, journey.degraded)
+        + id
+    )
 
 
 @lru_cache(maxsize=1024)
-def _start(size: int, twin: str, served_by: str, digest: str, variant: str, revision: int, degraded: str) -> bytes:
+def usual_parameters_start(
+    size: int, twin: str, served_by: str, digest: str, variant: str, revision: int, degraded: str
+) -> bytes:
     """The entries that do not change from request to request, and the last one up to an id of so many bytes."""
     said = provenance(served_by, digest, variant, revision, degraded)
     last = field(4, text(1, "prediction_id") + field(2, text(3, "0" * size)))

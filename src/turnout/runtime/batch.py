@@ -65,10 +65,22 @@ class Item(Reply[InferResponse]):
 class Whole:
     """The answer to a whole batch, of which each item takes its rows; `alone`: it takes all that there is.
 
-    `rendered` is for who makes text of all rows at once.
+    `rendered` and `packed` are for who makes text, or bytes, of all rows at once.
     """
 
-    __slots__ = ("alone", "name", "outputs", "parameters", "rendered", "rows", "seconds", "started", "twin", "version")
+    __slots__ = (
+        "alone",
+        "name",
+        "outputs",
+        "packed",
+        "parameters",
+        "rendered",
+        "rows",
+        "seconds",
+        "started",
+        "twin",
+        "version",
+    )
 
     def __init__(self, name: str, version: str, batch: Batch, outcome: Outcome, *, alone: bool) -> None:
         self.name = name
@@ -81,6 +93,7 @@ class Whole:
         self.rows = batch.total_rows
         self.alone = alone
         self.rendered: Any = None
+        self.packed: Any = None
 
     def share(self, first: int, rows: int, enqueued: float) -> InferResponse:
         """What an item of so many rows, the first of them at `first`, is answered."""

@@ -61,7 +61,7 @@ class Batching:
         self._timer: asyncio.TimerHandle | None = None
         self._scheduled = False
         self._flushing = False
-        self._max_rows = policy.max_rows if signature.batched else 1
+        self.max_rows = policy.max_rows if signature.batched else 1
         # Where all dimensions but the row are fixed, every two requests fit together and need no key.
         self._uniform = all(-1 not in spec.shape[1:] and not spec.optional for spec in signature.inputs)
         self._row_bytes = signature.row_bytes if self._uniform else 0
@@ -73,7 +73,7 @@ class Batching:
     async def infer(self, request: InferRequest) -> InferResponse:
         """Waits for its batch. Raises QueueFull, NotReady, WorkerDied, DeadlineExceeded or what the model raised."""
         rows = request.rows
-        if rows > self._max_rows:
+        if rows > self.max_rows:
             return await self._infer_in_parts(request)
         if (self.waiting.rows or not self.places) and (refused := self.refuse_now(request.context.deadline, rows)):
             raise refused
@@ -89,8 +89,8 @@ class Batching:
         if refused is not None:
             raise refused
         items = []
-        for start in range(0, request.rows, self._max_rows):
-            stop = min(start + self._max_rows, request.rows)
+        for start in range(0, request.rows, self.max_rows):
+            stop = min(start + self.max_rows, request.rows)
             items.append(self._enqueue(request, slice_rows(request.inputs, start, stop), stop - start))
         try:
             answers = [await item for item in items]
@@ -334,4 +334,4 @@ class Batching:
         return True
 
     def _row_limit(self) -> int:
-        return self.cost.rows_within(self.policy.max_seconds, self._max_rows)
+        return self.cost.rows_within(self.policy.max_seconds, self.max_rows)

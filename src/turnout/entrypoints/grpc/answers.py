@@ -52,13 +52,13 @@ def failure_fields(failure: Failure) -> list[Field]:
 
 def answerer_block(journey: Journey) -> bytes:
     """The trailers that say who answered. Needs a prediction id."""
-    start = _answerer_start(journey.served_by, journey.variant, journey.revision, journey.degraded)
+    start = answerer_start(journey.served_by, journey.variant, journey.revision, journey.degraded)
     name = journey.prediction_id.encode()
     return start + bytes((len(name),)) + name
 
 
 @lru_cache(maxsize=1024)
-def _answerer_start(served_by: str, variant: str, revision: int, degraded: str) -> bytes:
+def answerer_start(served_by: str, variant: str, revision: int, degraded: str) -> bytes:
     """All that does not change from call to call, up to the id's length."""
     said = {
         b"x-served-by": served_by,

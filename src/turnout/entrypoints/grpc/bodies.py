@@ -186,7 +186,7 @@ class Bodies:
 
     def hold(self, stream: Stream) -> bool:
         """Counts what the stream keeps in memory anew; False where it had to be ended for it."""
-        held = stream.waiting
+        held = stream.unread
         if stream.reader is not None and not stream.closed:
             held += stream.reader.held
         if stream.message is not None:
@@ -210,7 +210,7 @@ class Bodies:
     def credit(self, stream: Stream) -> None:
         """Opens the stream's window again: for what is not waiting to be read, and for the message under way."""
         window = self._stream_window
-        wanted = window - stream.waiting
+        wanted = window - stream.unread
         least = window >> 1
         if stream.reader is not None and stream.reader.missing > stream.recv_left:
             wanted = max(wanted, stream.reader.missing)
@@ -218,4 +218,4 @@ class Bodies:
         increment = min(wanted, MAX_WINDOW) - stream.recv_left
         if increment >= least and not stream.ended and not stream.closed:
             stream.recv_left += increment
-            self._streams.out.put(window_update(stream.id, increment))
+            self._streams.out.put(window_update(stream.number, increment))

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
 from turnout.core.errors import Code, DeadlineExceeded, Failure, QueueFull
 from turnout.core.messages import Context, InferRequest, InferResponse, Journey
@@ -15,6 +16,7 @@ from turnout.entrypoints.grpc.answers import OK_BLOCK, answerer_block, as_failur
 from turnout.entrypoints.grpc.compression import Compression
 from turnout.entrypoints.grpc.flow import PassEnd
 from turnout.entrypoints.grpc.frames import Data
+from turnout.entrypoints.grpc.lane import lane_of
 from turnout.entrypoints.grpc.limits import GrpcLimits
 from turnout.entrypoints.grpc.messages import PREFIX
 from turnout.entrypoints.grpc.stream import Stream
@@ -51,6 +53,9 @@ class Calls:
         self.compression = Compression(loop, limits.max_message_bytes)
         self.clock = monotonic()
         self.held = 0
+        #: The lane of messages with this head, or until when there is none (monotonic seconds).
+        self.lanes: dict[bytes, Any] = {}
+        self.lane_of = lane_of
         self.tasks: set[asyncio.Task[None]] = set()
 
     def opened(self, stream: Stream) -> None:
@@ -177,6 +182,13 @@ class InferCall(Driven):
         self.begin(coroutine)
         if not self.over and deadline != math.inf:
             calls.deadlines.add(self, deadline)
+
+    def resume(self, model: ServedModel, request: InferRequest, started: float, decoded: float, size: int) -> None:
+        """Takes the place of a call that was answered without this so far; `ended` is to be called next."""
+        assert request.context.journey is not None  # noqa: S101  every call has one
+        self._model, self._request, self._journey = model, request, request.context.journey
+        self._start, self._decoded, self._bytes_in = started, decoded, size
+        self.over = True
 
     def stop(self, failure: Failure) -> None:
         """The stream has ended: the prediction is cancelled."""

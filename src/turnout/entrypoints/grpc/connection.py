@@ -29,6 +29,7 @@ from turnout.entrypoints.grpc.frames import (
     settings,
     window_update,
 )
+from turnout.entrypoints.grpc.lane import receive
 from turnout.entrypoints.grpc.limits import DEFAULT_WINDOW, MAX_WINDOW, MIN_FRAME, GrpcLimits
 from turnout.entrypoints.grpc.messages import LARGE
 from turnout.entrypoints.grpc.streams import Streams
@@ -151,23 +152,37 @@ class Connection(asyncio.BufferedProtocol):
             data = self._greet(bytes(data))
             if not data:
                 return
-        streams, control = self.streams, self.control
-        for kind, flags, stream_id, payload in self._reader.read(data):
-            try:
-                if kind > HEADERS or control.block_open or not control.settled:
-                    control.frame(kind, flags, stream_id, payload)
-                elif not stream_id:
-                    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA and HEADERS belong to a stream")
-                elif kind == DATA:
-                    streams.bodies.data(flags, stream_id, payload, self._reader.left)
-                elif flags & (PADDED | WITH_PRIORITY | END_HEADERS) == END_HEADERS:
-                    streams.headers(stream_id, bytes(payload), bool(flags & END_STREAM))
-                else:
-                    control.headers(flags, stream_id, payload)
-            except StreamFault as fault:
-                streams.fault(stream_id, fault)
+        reader = self._reader
+        if reader.left:
+            at = min(reader.left, len(data))
+            self._frame(DATA, reader.advance(at), reader.stream_id, data[:at])
+            data = data[at:]
+        else:
+            data = reader.joined(data)
+        if data and not self._ending:
+            data = data[receive(self, data) :]
+        if self._ending:
+            return
+        for kind, flags, stream_id, payload in reader.read(data):
+            self._frame(kind, flags, stream_id, payload)
             if self._ending:
                 return
+
+    def _frame(self, kind: int, flags: int, stream_id: int, payload: Data) -> None:
+        streams, control = self.streams, self.control
+        try:
+            if kind > HEADERS or control.block_open or not control.settled:
+                control.frame(kind, flags, stream_id, payload)
+            elif not stream_id:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA and HEADERS belong to a stream")
+            elif kind == DATA:
+                streams.bodies.data(flags, stream_id, payload, self._reader.left)
+            elif flags & (PADDED | WITH_PRIORITY | END_HEADERS) == END_HEADERS:
+                streams.headers(stream_id, bytes(payload), bool(flags & END_STREAM))
+            else:
+                control.headers(flags, stream_id, payload)
+        except StreamFault as fault:
+            streams.fault(stream_id, fault)
 
     def _greet(self, data: bytes) -> bytes:
         self._greeting += data

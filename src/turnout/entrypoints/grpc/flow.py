@@ -101,7 +101,7 @@ class Outbound:
         if not self._told:
             self._told = True
             block = NO_TABLE + block
-        self.put(frame(HEADERS, END_HEADERS | END_STREAM if end else END_HEADERS, stream.id, block))
+        self.put(frame(HEADERS, END_HEADERS | END_STREAM if end else END_HEADERS, stream.number, block))
 
     def start(self, stream: Stream) -> None:
         """Sends the response headers, once."""
@@ -211,7 +211,7 @@ class Outbound:
         while count:
             size = need = min(count, self.max_frame)
             count -= size
-            parts.append(data_header(size, stream.id))
+            parts.append(data_header(size, stream.number))
             while need:
                 part = out[0]
                 if len(part) <= need:

@@ -104,13 +104,7 @@ class FrameReader:
 
     def read(self, data: Data) -> Iterator[Frame]:
         """The frames that `data` completes. Raises ConnectionFault for a frame over the announced size."""
-        rest = self._rest
-        if rest:
-            rest += data
-            if len(rest) < self._need:
-                return
-            data = bytes(rest)
-            self._rest = bytearray()
+        data = self.joined(data)
         at, end = 0, len(data)
         if self.left:
             at = min(self.left, end)
@@ -136,6 +130,17 @@ class FrameReader:
             return
         if at < end:
             self._keep(data[at:], _HEADER_SIZE)
+
+    def joined(self, data: Data) -> Data:
+        """The held part of a frame and `data`, where that completes the frame; nothing as long as it does not."""
+        rest = self._rest
+        if not rest:
+            return data
+        rest += data
+        if len(rest) < self._need:
+            return b""
+        self._rest = bytearray()
+        return bytes(rest)
 
     def advance(self, count: int) -> int:
         """Notes that `count` more bytes of the DATA frame under way are there; returns this piece's flags."""

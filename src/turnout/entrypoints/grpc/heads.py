@@ -32,6 +32,7 @@ class Head(NamedTuple):
 
     `timeout` is in seconds, infinite where the client gave none; `content_length` is -1 where it gave none.
     `encoding` is how its messages may be compressed, `answer_encoding` how ours are.
+    `usual` are predictions without any wish that a lane would not know.
     Where the call is refused at once, `failure` is its gRPC status or `status` an HTTP status with `reason`.
     It is also what nodes see of the call (`core.messages.Attributes`): its metadata as header fields.
     """
@@ -46,6 +47,7 @@ class Head(NamedTuple):
     status: int = 0
     reason: str = ""
     explain: bool = False
+    usual: bool = False
     fields: Mapping[bytes, bytes] = {}
 
     def header(self, name: str) -> str | None:
@@ -117,6 +119,14 @@ def _read_call(path: bytes, fields: dict[bytes, bytes], length: int, methods: Ma
         content_length=length,
         failure=failure,
         explain=explain,
+        usual=(
+            failure is None
+            and method is not None
+            and method.infer is not None
+            and encoding == "identity"
+            and length < 0
+            and not explain
+        ),
         fields=fields,
     )
 

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """`ended`: the client has sent all; `closed`: nothing more is sent or taken.
+    """`number` is its identifier; `ended`: the client has sent all; `closed`: nothing more is sent or taken.
 
     `out` holds the parts of a message that flow control has not let out yet, `out_left` their bytes;
     `trailers` is the block that follows them, `told` what of the trailers says who answered. `began` is when the
     last message began to arrive, `deadline` when the client wants an answer at the latest (on the monotonic clock).
+    `unread` are the bytes of messages that a streaming call has not taken yet.
     """
 
     __slots__ = (
@@ -39,9 +40,9 @@ class Stream:
         "ended",
         "head",
         "held",
-        "id",
         "key",
         "message",
+        "number",
         "out",
         "out_left",
         "reader",
@@ -55,13 +56,13 @@ class Stream:
         "table",
         "told",
         "trailers",
-        "waiting",
+        "unread",
         "work",
     )
 
     def __init__(self, table: Streams, stream_id: int, head: Head, recv_window: int, send_window: int) -> None:
         self.table = table
-        self.id = stream_id
+        self.number = stream_id
         self.key = stream_id.to_bytes(4, "big")
         self.head = head
         self.recv_left = recv_window
@@ -71,7 +72,7 @@ class Stream:
         self.message: Data | None = None
         self.compressed = False
         self.held = 0
-        self.waiting = 0
+        self.unread = 0
         self.ended = False
         self.closed = False
         self.started = False

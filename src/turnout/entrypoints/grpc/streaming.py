@@ -41,7 +41,7 @@ class StreamingCall:
     def take(self, flag: int, message: Data) -> None:
         """One more message from the client, compressed where `flag` is 1."""
         self._inbox.append((flag, message))
-        self._stream.waiting += len(message)
+        self._stream.unread += len(message)
         self._notify()
 
     def half_closed(self) -> None:
@@ -74,7 +74,7 @@ class StreamingCall:
         while True:
             if inbox:
                 flag, message = inbox.popleft()
-                stream.waiting -= len(message)
+                stream.unread -= len(message)
                 stream.table.bodies.hold(stream)
                 stream.table.bodies.credit(stream)
                 if flag:

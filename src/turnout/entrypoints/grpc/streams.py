@@ -134,7 +134,7 @@ class Streams:
         if stream.work is not None:
             stream.work.stop(failure)
         if stream.out_left:
-            self.reset(stream.id, ErrorCode.CANCEL)
+            self.reset(stream.number, ErrorCode.CANCEL)
         else:
             self.out.headers(stream, failure_block(failure, alone=not stream.started) + stream.told, end=True)
             self.answered(stream)
@@ -144,7 +144,7 @@ class Streams:
         if stream.ended:
             self._close(stream)
         else:
-            self.reset(stream.id, ErrorCode.NO_ERROR)
+            self.reset(stream.number, ErrorCode.NO_ERROR)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Ends a stream from this side, whatever its state."""
@@ -183,19 +183,19 @@ class Streams:
         text = stream.head.reason.encode() + b"\n"
         self.out.headers(stream, plain_block(stream.head.status, len(text)))
         if min(self.out.window, stream.send_window) < len(text):
-            self.reset(stream.id, ErrorCode.CANCEL)
+            self.reset(stream.number, ErrorCode.CANCEL)
             return
         self.out.window -= len(text)
-        self.out.put(frame(DATA, END_STREAM, stream.id, text))
+        self.out.put(frame(DATA, END_STREAM, stream.number, text))
         self.answered(stream)
 
     def _close(self, stream: Stream) -> None:
-        if self.open.pop(stream.id, None) is None:
+        if self.open.pop(stream.number, None) is None:
             return
         stream.closed = True
         self.out.forget(stream)
         stream.message = None
-        stream.waiting = 0
+        stream.unread = 0
         self.bodies.hold(stream)
         if stream.work is not None:
             stream.work.stop(Cancelled("the caller went away"))
@@ -226,6 +226,6 @@ class Streams:
             stream.stalled_left, stream.stalled_since = stream.out_left, now
         elif now - stream.stalled_since > seconds:
             if stream.stalled_left - stream.out_left < least:
-                self.reset(stream.id, ErrorCode.CANCEL)
+                self.reset(stream.number, ErrorCode.CANCEL)
             else:
                 stream.stalled_left, stream.stalled_since = stream.out_left, now

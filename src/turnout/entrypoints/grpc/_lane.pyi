@@ -1,0 +1,6 @@
+from typing import Any
+
+class MessageLane:
+    def __init__(self, **known: Any) -> None: ...
+
+def receive(connection: Any, data: bytes | memoryview) -> int: ...
