@@ -238,3 +238,67 @@ def test_deadlines_end_calls_in_time_and_leave_others_alone() -> None:
         assert problems["far"] is None
 
     run(main())
+
+
+class Timers:
+    """The part of a loop that deadlines need, with the delays that it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, Any]] = []
+        self.cancelled = 0
+
+    def call_later(self, delay: float, callback: Any) -> Timers:
+        self.asked.append((delay, callback))
+        return self
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+def test_deadlines_wake_nobody_before_the_first_can_have_passed() -> None:
+    async def main() -> None:
+        timers = Timers()
+        wheel = Deadlines(timers, tick=0.005)  # type: ignore[arg-type]  # the only part that it needs
+        now = monotonic()
+        calls = [called(waiting(Reply[int](asyncio.get_running_loop())))[0] for _ in range(5)]
+        wheel.add(calls[0], now + 30.0)
+        assert [delay for delay, _ in timers.asked] == [0.25], "not for ever, or it would forget nothing"
+        wheel.add(calls[1], now + 60.0)
+        wheel.add(calls[2], now + 29.0)
+        assert len(timers.asked) == 1
+        wheel.add(calls[3], now + 0.1)
+        assert timers.cancelled == 1
+        assert 0.08 < timers.asked[1][0] <= 0.1
+        wheel.add(calls[4], now + 0.097)
+        assert len(timers.asked) == 2, "to within one tick"
+        timers.asked[1][1]()
+        assert len(timers.asked) == 3
+        for call in calls:
+            assert call.watched is not None
+            call.watched.pop(call)
+            call.cancel()
+        timers.asked[2][1]()
+        assert len(timers.asked) == 3, "nobody waits"
+        wheel.add(calls[0], now - 1.0)
+        assert timers.asked[3][0] == 0.005
+
+    run(main())
+
+
+def test_a_sooner_deadline_after_a_later_one_is_kept() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        wheel = Deadlines(loop)
+        started = monotonic()
+        far, _ = called(waiting(Reply[int](loop)))
+        soon, found = called(waiting(Reply[int](loop)))
+        wheel.add(far, started + 10.0)
+        await asyncio.sleep(0.01)
+        wheel.add(soon, started + 0.05)
+        while not found:  # noqa: ASYNC110  what is under test gives no event
+            await asyncio.sleep(0.002)
+        assert isinstance(found[0][1], DeadlineExceeded)
+        assert 0.05 <= monotonic() - started < 0.15
+        assert not far.over
+
+    run(main())

@@ -18,6 +18,8 @@ from turnout.core.errors import Cancelled, DeadlineExceeded
 from turnout.core.messages import InferResponse
 
 Done = Callable[[InferResponse | None, BaseException | None], None]
+#: How long nobody looks at the deadlines (seconds), however far away the soonest is.
+_LONGEST = 0.25
 
 
 class Driven:
@@ -99,6 +101,7 @@ class Deadlines:
 
     Nearly all calls end long before their deadline, so nothing is sorted: adding and removing is one dictionary
     entry, and the calls are only looked through when the soonest deadline that was ever among them has passed.
+    Until then nothing wakes the loop for it: on a core that is shared with a model each wake costs both of them.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tick: float = 0.005) -> None:
@@ -107,16 +110,27 @@ class Deadlines:
         self._calls: dict[Driven, float] = {}
         self._soonest = math.inf
         self._armed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf  # when the timer turns at the latest (monotonic seconds)
 
     def add(self, call: Driven, deadline: float) -> None:
         """Watches a call that has not finished. `deadline` is on the monotonic clock."""
         self._calls[call] = deadline
         call.watched = self._calls
-        if deadline < self._soonest:  # noqa: PLR1730  every request is here, and min() costs three times as much
+        if deadline < self._soonest:
             self._soonest = deadline
+            if self._armed and deadline + self._tick < self._due and self._timer is not None:
+                self._timer.cancel()
+                self._armed = False
         if not self._armed:
-            self._armed = True
-            self._loop.call_later(self._tick, self._turn)
+            self._arm(monotonic())
+
+    def _arm(self, now: float) -> None:
+        """Turns when the soonest deadline has passed, but not before the next tick, nor much later than now."""
+        self._armed = True
+        delay = min(max(self._soonest - now, self._tick), _LONGEST)
+        self._due = now + delay
+        self._timer = self._loop.call_later(delay, self._turn)
 
     def _turn(self) -> None:
         now = monotonic()
@@ -126,6 +140,7 @@ class Deadlines:
                 self._calls.pop(call, None)
                 call.cancel(DeadlineExceeded("the deadline passed before the answer was there"))
             self._soonest = min(self._calls.values(), default=math.inf)
-        self._armed = bool(self._calls)
-        if self._armed:
-            self._loop.call_later(self._tick, self._turn)
+        if self._calls:
+            self._arm(now)
+        else:
+            self._armed = False
