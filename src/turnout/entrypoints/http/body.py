@@ -9,14 +9,13 @@ import enum
 import re
 from typing import Protocol
 
-import numpy as np
-
 from turnout.entrypoints.http.limits import HttpLimits
+from turnout.entrypoints.http.rooms import Rooms, held_bytes
 from turnout.entrypoints.http.syntax import TRAILER, Refusal, shown
 
-#: A body longer than this gets its whole room at once, but only when this much of it has come: a mere
-#: announcement reserves nothing.
-RESERVE_BYTES = 256 * 1024
+#: A body gets its whole room at once when this much of it has come, a mere announcement reserves nothing, and when
+#: this much of it is missing. The event loop mostly reads more than that in one go.
+RESERVE_BYTES = 64 * 1024
 
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(;[\t !-~\x80-\xff]*+)?\r\n")
 _CHUNK_START = re.compile(rb"(?:[0-9A-Fa-f]{1,8}(?:;[\t !-~\x80-\xff]*+)?\r?)?")
@@ -32,11 +31,17 @@ _FORBIDDEN_TRAILERS = frozenset(
 
 
 class Body(Protocol):
-    """One body on its way: `received` counts its bytes so far, `complete` says that `content` is whole."""
+    """One body on its way: `received` counts its bytes so far, `complete` says that `content` is whole.
+
+    `held` is how many bytes of memory are used for it.
+    """
 
     received: int
     complete: bool
     content: bytearray | memoryview
+
+    @property
+    def held(self) -> int: ...
 
     def feed(self, data: bytes, at: int) -> int:
         """Takes its bytes from `data[at:]` and returns the offset after them. Raises Refusal."""
@@ -44,37 +49,47 @@ class Body(Protocol):
 
 
 class SizedBody:
-    """A body of a stated length; a long one is received straight into its room (`room`, `filled`)."""
+    """A body of a stated length. A long one is `reserved` at some point: the rest of it is received straight into
+    its room (`room`, `filled`).
+    """
 
-    __slots__ = ("complete", "content", "length", "received")
+    __slots__ = ("_rooms", "complete", "content", "length", "received", "reserved")
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, rooms: Rooms) -> None:
         self.length = length
         self.received = 0
-        self.complete = False
+        self.complete = self.reserved = False
         self.content: bytearray | memoryview = bytearray()
+        self._rooms = rooms
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that are used for it."""
+        return held_bytes(self.length, self.received) if self.reserved else self.received
 
     def feed(self, data: bytes, at: int) -> int:
         """Takes what is missing, as far as it is there."""
         taken = min(self.length - self.received, len(data) - at)
-        self.content += data[at : at + taken] if taken < len(data) else data  # type: ignore[operator]  # not yet reserved
-        self.received += taken
-        self.complete = self.received == self.length
+        received = self.received + taken
+        if not self.reserved and received >= RESERVE_BYTES and self.length - received >= RESERVE_BYTES:
+            self._reserve()
+        piece = memoryview(data)[at : at + taken]
+        if self.reserved:
+            self.content[self.received : received] = piece
+        else:
+            self.content += piece  # type: ignore[operator]  # a bytearray until then
+        self.filled(taken)
         return at + taken
 
-    @property
-    def worth_reserving(self) -> bool:
-        """Whether enough has come to set the rest aside in one piece."""
-        return self.received >= RESERVE_BYTES and self.length - self.received >= RESERVE_BYTES
-
-    def reserve(self) -> None:
+    def _reserve(self) -> None:
         """Moves what has come into the body's final place, which no page of is touched before it is needed."""
-        room = memoryview(np.empty(self.length, np.uint8))
+        room = self._rooms.take(self.length)
         room[: self.received] = self.content
         self.content = room
+        self.reserved = True
 
     def room(self) -> memoryview:
-        """Where the rest belongs, after `reserve`."""
+        """Where the rest belongs, once reserved."""
         return self.content[self.received :]  # type: ignore[return-value]  # a memoryview once reserved
 
     def filled(self, size: int) -> None:
@@ -111,6 +126,11 @@ class ChunkedBody:
         self._trailer_bytes = 0
         self._size_line = _SIZE_LINE + limits.chunk_extension_bytes
         self._part = _Part.SIZE
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that are used for it."""
+        return self.received
 
     def feed(self, data: bytes, at: int) -> int:
         """Reads chunks until the data or the body ends. Raises Refusal for anything but the strict form."""

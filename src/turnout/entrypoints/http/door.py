@@ -144,3 +144,4 @@ class HttpDoor:
         now = monotonic()
         for connection in list(self._connections):
             connection.check(now, idle_seconds)
+        self._state.rooms.sweep(now)

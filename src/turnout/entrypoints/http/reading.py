@@ -169,7 +169,7 @@ class Reading(asyncio.Protocol):
         at = upload.feed(data, at)
         if upload.body.complete:
             self._uploaded(upload)
-        elif (body := upload.reserve()) is not None:
+        elif (body := upload.reserved()) is not None:
             self._switch(RoomReader(self, body))
         return at
 

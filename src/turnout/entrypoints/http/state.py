@@ -12,6 +12,7 @@ from turnout.entrypoints.http.head import Head, HeadReader
 from turnout.entrypoints.http.lane import lane_of
 from turnout.entrypoints.http.limits import HttpLimits
 from turnout.entrypoints.http.parking import Parking
+from turnout.entrypoints.http.rooms import Rooms
 from turnout.entrypoints.pace import Pace
 from turnout.monitoring.record import Observer
 from turnout.protocols.http import Route
@@ -21,8 +22,8 @@ from turnout.protocols.http import Route
 class DoorState:
     """The live state of a door.
 
-    `tail` ends every response head: the date line and the empty line. `partial_bytes` are all bodies that are
-    only partly there.
+    `tail` ends every response head: the date line and the empty line. `partial_bytes` is the memory of all
+    bodies that are only partly there.
     """
 
     serving: Serving
@@ -37,5 +38,7 @@ class DoorState:
     #: The answers of a server that is too busy, by route and whether the request was late: made once per sweep.
     busy: dict[tuple[Route, bool], bytes] = field(default_factory=dict)
     partial_bytes: int = field(default=0)
+    #: Where long bodies are received.
+    rooms: Rooms = field(default_factory=Rooms)
     #: The lane of a head, or False.
     lanes: Callable[[DoorState, Head], Any] = field(default=lane_of)

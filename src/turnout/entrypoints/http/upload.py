@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 from typing import Protocol, cast
 
-from turnout.entrypoints.http.body import ChunkedBody, SizedBody
+from turnout.entrypoints.http.body import Body, ChunkedBody, SizedBody
 from turnout.entrypoints.http.head import Head
 from turnout.entrypoints.http.progress import Progress
 from turnout.entrypoints.http.state import DoorState
@@ -19,39 +19,36 @@ class Upload:
     `feed` raises Refusal where the framing is bad, or where the bodies of all connections are too much together.
     """
 
-    __slots__ = ("_progress", "_state", "began", "body", "head")
+    __slots__ = ("_held", "_progress", "_state", "began", "body", "head")
 
     def __init__(self, state: DoorState, head: Head) -> None:
         limits = state.limits
         self._state = state
+        self._held = 0
         self.head = head
-        self.body: ChunkedBody | SizedBody = ChunkedBody(limits) if head.length < 0 else SizedBody(head.length)
+        self.body: Body = ChunkedBody(limits) if head.length < 0 else SizedBody(head.length, state.rooms)
         self.began = monotonic()
         self._progress = Progress(self.began, 0, limits.body_window_seconds, limits.body_bytes_per_second)
 
     def feed(self, data: bytes, at: int) -> int:
         """Gives the body what is its own in `data[at:]`, and returns the offset after it."""
-        before = self.body.received
         try:
             at = self.body.feed(data, at)
         finally:
-            self._state.partial_bytes += self.body.received - before
+            self._count()
         self._check_room()
         return at
 
     def filled(self, size: int) -> None:
         """Counts bytes that were received straight into the body's room."""
         cast("SizedBody", self.body).filled(size)
-        self._state.partial_bytes += size
+        self._count()
         self._check_room()
 
-    def reserve(self) -> SizedBody | None:
+    def reserved(self) -> SizedBody | None:
         """The body, if the rest of it is now to be received straight into its room."""
         body = self.body
-        if not isinstance(body, SizedBody) or not body.worth_reserving:
-            return None
-        body.reserve()
-        return body
+        return body if isinstance(body, SizedBody) and body.reserved else None
 
     def stalled(self, now: float, *, paused: bool) -> bool:
         """Whether the body comes too slowly. Time in which the server itself does not read is not held against it."""
@@ -62,7 +59,12 @@ class Upload:
 
     def close(self) -> None:
         """Gives the body's share of the memory for unfinished bodies back."""
-        self._state.partial_bytes -= self.body.received
+        self._state.partial_bytes -= self._held
+
+    def _count(self) -> None:
+        held = self.body.held
+        self._state.partial_bytes += held - self._held
+        self._held = held
 
     def _check_room(self) -> None:
         if self._state.partial_bytes > self._state.limits.bodies_bytes and not self.body.complete:
