@@ -11,7 +11,7 @@ cdef class Lane:
     cdef object find, waiting, policy, cost, seals, seal_key, token, admit, deadlines, pace, observe
     cdef object failing, answering, text_maker
     cdef str asked, name, protocol, id_start, variant, input_name
-    cdef object dtype, row_shape
+    cdef object datatype, dtype, row_shape
     cdef Py_ssize_t row_bytes, max_rows, queue_rows, queue_bytes
     cdef double left
     cdef dict texts

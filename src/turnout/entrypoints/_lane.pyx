@@ -82,6 +82,7 @@ cdef class Lane:
         self.variant = self.seal.variant
         spec = known["input"]
         self.input_name = spec.name
+        self.datatype = spec.datatype
         self.dtype = spec.dtype
         self.row_shape = spec.shape[1:]
         self.row_bytes = batching._row_bytes
@@ -244,6 +245,10 @@ cdef class LaneItem:
     @inputs.setter
     def inputs(self, _given):
         self.packed = None
+
+    def form(self, _name):
+        """The type and shape of the rows."""
+        return self.lane.datatype, (self.rows, *self.lane.row_shape)
 
     def part(self, _name):
         """The bytes of the rows."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from turnout.runtime.batch import Whole
 
 _lane = lanes.compiled("turnout.entrypoints.http._lane")
+
+
+#: The answers of a model are nearly all alike in what is said of their tensors.
+_tensor_head = lru_cache(512)(usual_tensor)
 
 
 def never(_connection: Any, _data: bytes) -> bool:
@@ -59,7 +64,7 @@ def lane_of(state: DoorState, head: Head) -> Any:
     return _lane.JsonLane(
         **known, head=head, deadline=head.deadline, bounds=(low, high), kind=lanes.KINDS[spec.datatype],
         limit=FLOAT_LIMITS.get(spec.datatype, math.inf), start=answer_start(200, JSON), texts=_texts,
-        tensor_head=usual_tensor, type_name=dtype_name, failing=_failing, answering=_answering,
+        tensor_head=_tensor_head, type_name=dtype_name, failing=_failing, answering=_answering,
     )  # fmt: skip
 
 
