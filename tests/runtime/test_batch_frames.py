@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from turnout.core.tensors import DTYPES, bytes_array, pack
+from turnout.core.tensors import DTYPES, bytes_array, dtype_name, pack
 from turnout.runtime import frames
 from turnout.runtime.frames import BrokenFrame, Frame
 
@@ -71,7 +71,8 @@ def test_a_frame_comes_back(arrays: list, timed: list, note: object, number: int
 def test_what_is_joined_on_the_wire_equals_what_is_joined_before(array: np.ndarray, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(array)) for cut in cuts), len(array)]
     parts = [array[start:stop] for start, stop in pairwise(edges)]
-    joined = frames.joined(0, parts[0], [pack(part) for part in parts], len(array))
+    form = (dtype_name(array.dtype), parts[0].shape)
+    joined = frames.joined(0, form, [pack(part) for part in parts], len(array))
     data = b"".join(frames.encode(1, 0.0, [], [], [joined]))
     assert same(frames.decode(data).tensors[0], array)
 

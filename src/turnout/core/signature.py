@@ -99,6 +99,8 @@ class Signature:
     source: str = "artifact"
     form: str = ""
     name: str = ""
+    #: The only batch size the model takes, where its first axis is fixed; None where it is free.
+    rows_limit: int | None = field(init=False, repr=False, compare=False)
     #: The data types that occur among the outputs.
     output_types: frozenset[str] = field(init=False, repr=False, compare=False)
     _by_name: Mapping[str, TensorSpec] = field(init=False, repr=False, compare=False)
@@ -106,6 +108,8 @@ class Signature:
     _fixed: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        sizes = {spec.shape[0] for spec in self.inputs if spec.shape and spec.shape[0] != -1}
+        object.__setattr__(self, "rows_limit", max(sizes) if self.batched and sizes else None)
         object.__setattr__(self, "output_types", frozenset(spec.datatype for spec in self.outputs))
         object.__setattr__(self, "_by_name", {spec.name: spec for spec in self.inputs})
         # What most models are: one input of rows of one fixed shape. `validate` needs one comparison for it.
@@ -146,12 +150,6 @@ class Signature:
             found.get("form", ""),
             found.get("name", ""),
         )
-
-    @property
-    def rows_limit(self) -> int | None:
-        """The only batch size the model takes, where its first axis is fixed; None where it is free."""
-        sizes = {spec.shape[0] for spec in self.inputs if spec.shape and spec.shape[0] != -1}
-        return max(sizes) if self.batched and sizes else None
 
     @property
     def row_bytes(self) -> int:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from turnout.core.messages import Context, InferResponse, answered_by
-from turnout.core.tensors import Tensors, pack
+from turnout.core.tensors import Tensors, dtype_name, pack
+from turnout.runtime.frames import Form
 from turnout.runtime.predict import Outcome
 from turnout.runtime.reply import Reply
 
@@ -56,6 +57,11 @@ class Item(Reply[InferResponse]):
     def answer(self, whole: Whole, first: int) -> None:
         """Takes its rows of a batch's answer, the first of them at `first`."""
         self.set_result(whole.share(first, self.rows, self.enqueued))
+
+    def form(self, name: str) -> Form | None:
+        """The type and shape of an input; None where it was not given."""
+        array = self.inputs.get(name)
+        return None if array is None else (dtype_name(array.dtype), array.shape)
 
     def part(self, name: str) -> bytes | memoryview:
         """The bytes of an input."""

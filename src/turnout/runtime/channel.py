@@ -21,7 +21,6 @@ from turnout.runtime.wire import Wire
 
 Parts = Sequence[bytes | memoryview]
 _FIRST_SEGMENT = 1 << 16
-_ONE = (1).to_bytes(8, "little")
 
 
 class Near(Protocol):
@@ -96,14 +95,14 @@ class _MemoryNear:
     def send(self, parts: Parts) -> None:
         self._out[self._sent % self.slots].write(parts)
         self._sent += 1
-        os.write(self._wake_far, _ONE)
+        os.eventfd_write(self._wake_far, 1)
 
     def flush(self) -> None:
         """Memory is never full."""
 
     def collect(self) -> Iterator[Any]:
         try:
-            count = int.from_bytes(os.read(self._wake_near, 8), "little")
+            count = os.eventfd_read(self._wake_near)
         except BlockingIOError:
             self._check_end()
             return
@@ -111,7 +110,7 @@ class _MemoryNear:
             segment = self._in[self._collected % self.slots]
             self._collected += 1
             try:
-                yield segment.view(frames.frame_bytes(segment.view(frames.HEAD_BYTES)))
+                yield segment.view(frames.frame_bytes(segment.start))
             except ValueError as problem:
                 raise frames.BrokenFrame(str(problem)) from None
 
@@ -146,16 +145,15 @@ class _MemoryFar:
         return (self._wake_far, self._sock.fileno())
 
     def take(self) -> Iterator[Any]:
-        count = int.from_bytes(os.read(self._wake_far, 8), "little")
-        for _ in range(count):
+        for _ in range(os.eventfd_read(self._wake_far)):
             segment = self._in[self._taken % self._slots]
             self._taken += 1
-            yield segment.view(frames.frame_bytes(segment.view(frames.HEAD_BYTES)))
+            yield segment.view(frames.frame_bytes(segment.start))
 
     def answer(self, parts: Parts) -> None:
         self._out[self._answered % self._slots].write(parts)
         self._answered += 1
-        os.write(self._wake_near, _ONE)
+        os.eventfd_write(self._wake_near, 1)
 
     def close(self) -> None:
         for segment in (*self._out, *self._in):

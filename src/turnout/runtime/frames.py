@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import struct
-from array import array
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +27,13 @@ _TENSOR = struct.Struct("<HBBIQQ")  # place in the signature, data type, dimensi
 _DTYPE_NAMES = tuple(DTYPES)
 _DTYPE_CODES = {name: code for code, name in enumerate(_DTYPE_NAMES)}
 _DIMS = [struct.Struct(f"<{n}q") for n in range(33)]
+_PADS = [bytes(n) for n in range(ALIGN)]
 HEAD_BYTES = _HEAD.size
 #: Rows of fewer bytes are joined at once.
 _SMALL = 512
+
+#: An array's type and shape.
+Form = tuple[str, Sequence[int]]
 
 
 class BrokenFrame(Exception):
@@ -62,13 +66,20 @@ def piece(place: int, whole: Array) -> Piece:
     return Piece(place, dtype_name(whole.dtype), whole.shape, (pack(whole),))
 
 
-def joined(place: int, first: Array, parts: Sequence[bytes | memoryview], rows: int) -> Piece:
+def joined(place: int, form: Form, parts: Sequence[bytes | memoryview], rows: int) -> Piece:
     """A piece from the bytes of several arrays like the first, `rows` rows in all, joined where it is written."""
+    datatype, shape = form
     if len(parts) == 1:
-        return Piece(place, dtype_name(first.dtype), first.shape, parts)
-    if first.nbytes < _SMALL:
+        return Piece(place, datatype, shape, parts)
+    if len(parts[0]) < _SMALL:
         parts = (b"".join(parts),)  # one piece to be counted and copied from here on
-    return Piece(place, dtype_name(first.dtype), (rows, *first.shape[1:]), parts)
+    return Piece(place, datatype, (rows, *shape[1:]), parts)
+
+
+@lru_cache(256)
+def _layout(items: int, timed: int, *dims: int) -> struct.Struct:
+    """What lies between the head and the note, in one go: one field by itself costs as much as all of them."""
+    return struct.Struct(f"<{items}I{timed}d" + "".join([f"HBBIQQ{ndim}q" for ndim in dims]))
 
 
 def encode(
@@ -83,33 +94,23 @@ def encode(
     """The frame as parts to be written one after another."""
     note_bytes = b"" if note is None else json.dumps(note).encode()
     twin_bytes = twin.encode()
-    table_bytes = sum([_TENSOR.size + 8 * len(p.shape) for p in pieces])
-    at = HEAD_BYTES + 4 * len(rows) + 8 * len(deadlines) + table_bytes + len(note_bytes) + len(twin_bytes)
-    table: list[bytes] = []
+    layout = _layout(len(rows), len(deadlines), *[len(p.shape) for p in pieces])
+    at = HEAD_BYTES + layout.size + len(note_bytes) + len(twin_bytes)
+    table: list[int] = []
     body: list[bytes | memoryview] = []
-    for p in pieces:
+    for place, datatype, shape, parts in pieces:
         pad = -at % ALIGN
         if pad:
-            body.append(bytes(pad))
+            body.append(_PADS[pad])
             at += pad
-        size = sum([len(part) for part in p.parts])
-        table.append(_TENSOR.pack(p.place, _DTYPE_CODES[p.datatype], len(p.shape), 0, at, size))
-        table.append(_DIMS[len(p.shape)].pack(*p.shape))
-        body.extend(p.parts)
+        size = len(parts[0]) if len(parts) == 1 else sum([len(part) for part in parts])
+        table += (place, _DTYPE_CODES[datatype], len(shape), 0, at, size, *shape)
+        body += parts
         at += size
-    head = b"".join(
-        (
-            _HEAD.pack(
-                MAGIC, len(rows), len(deadlines), len(pieces), len(note_bytes), len(twin_bytes), number, seconds, at
-            ),
-            array("I", rows).tobytes(),
-            array("d", deadlines).tobytes(),
-            *table,
-            note_bytes,
-            twin_bytes,
-        )
+    head = _HEAD.pack(
+        MAGIC, len(rows), len(deadlines), len(pieces), len(note_bytes), len(twin_bytes), number, seconds, at
     )
-    return [head, *body]
+    return [head, layout.pack(*rows, *deadlines, *table), note_bytes, twin_bytes, *body]
 
 
 def frame_bytes(head: Any) -> int:
@@ -126,34 +127,36 @@ def decode(buffer: Any) -> Frame:
         magic, items, timed, tensors, note_size, twin_size, number, seconds, total = _HEAD.unpack_from(buffer)
         if magic != MAGIC or total > len(buffer):
             raise BrokenFrame("not a whole frame")
-        at = HEAD_BYTES
-        view = memoryview(buffer)
-        if at + 4 * items + 8 * timed > total:
+        at = HEAD_BYTES + 4 * items + 8 * timed
+        if at > total:
             raise BrokenFrame("more items than the frame can hold")
-        rows = view[at : at + 4 * items].cast("I").tolist()
-        at += 4 * items
-        deadlines = array("d", bytes(view[at : at + 8 * timed])).tolist()
-        at += 8 * timed
+        fields = _layout(items, timed).unpack_from(buffer, HEAD_BYTES)
         found: dict[int, Array] = {}
         for _ in range(tensors):
-            place, code, ndim, _zero, offset, size = _TENSOR.unpack_from(view, at)
+            place, code, ndim, _zero, offset, size = _TENSOR.unpack_from(buffer, at)
             at += _TENSOR.size
-            shape = _DIMS[ndim].unpack_from(view, at)
+            shape = _DIMS[ndim].unpack_from(buffer, at)
             at += 8 * ndim
-            if offset + size > total or min(shape, default=0) < 0:
+            if offset + size > total or (shape and min(shape) < 0):
                 raise BrokenFrame("a tensor reaches beyond its frame")
-            found[place] = _tensor(_DTYPE_NAMES[code], shape, view[offset : offset + size])
-        note = json.loads(bytes(view[at : at + note_size])) if note_size else None
+            found[place] = _tensor(_DTYPE_NAMES[code], shape, buffer, offset, size)
+        note = json.loads(bytes(buffer[at : at + note_size])) if note_size else None
         at += note_size
-        twin = str(view[at : at + twin_size], "utf-8") if twin_size else ""
+        twin = str(buffer[at : at + twin_size], "utf-8") if twin_size else ""
     except (struct.error, ValueError, IndexError, TypeError, OverflowError, RecursionError) as problem:
         raise BrokenFrame(str(problem)) from None
-    return Frame(number, seconds, rows, deadlines, found, note, twin)
+    return Frame(number, seconds, list(fields[:items]), list(fields[items:]), found, note, twin)
 
 
-def _tensor(datatype: str, shape: Sequence[int], data: memoryview) -> Array:
-    if not len(data):
+def _tensor(datatype: str, shape: tuple[int, ...], buffer: Any, offset: int, size: int) -> Array:
+    dtype = DTYPES[datatype]
+    if not size:
         if 0 not in shape:  # nothing can be no bytes long but what has no elements: no sizes without the bytes for them
             raise BrokenFrame("a tensor without bytes")
-        return np.zeros(shape, dtype=DTYPES[datatype])
-    return unpack(datatype, shape, data)
+        return np.zeros(shape, dtype=dtype)
+    if dtype.kind == "O":
+        return unpack(datatype, shape, memoryview(buffer)[offset : offset + size])
+    found: Array = np.ndarray(shape, dtype, buffer, offset)  # raises where the buffer is too small for it
+    if found.nbytes != size:
+        raise BrokenFrame("a tensor is not as long as it says")
+    return found

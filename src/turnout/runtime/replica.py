@@ -106,11 +106,11 @@ class Replica:
         self._number += 1
         batch.number = self._number
         items = batch.items
-        first = items[0].inputs
+        first = items[0]
         pieces = [
-            frames.joined(place, first[name], [item.part(name) for item in items], batch.total_rows)
+            frames.joined(place, form, [item.part(name) for item in items], batch.total_rows)
             for place, name in self._inputs
-            if name in first
+            if (form := first.form(name)) is not None
         ]
         parts = frames.encode(batch.number, 0.0, batch.rows(), batch.deadlines(), pieces)
         if not self._inside:

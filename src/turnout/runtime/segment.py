@@ -30,6 +30,11 @@ class Segment:
         self._map = mmap.mmap(fd, size)
         self.size = size
 
+    @property
+    def start(self) -> mmap.mmap:
+        """At least the first page, for a look at a head; zeros where this is closed."""
+        return self._map
+
     @classmethod
     def create(cls, size: int) -> Segment:
         """A new segment of at least `size` bytes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -21,7 +21,7 @@ from turnout.core.tensors import DTYPES, Tensors
 from turnout.runtime import frames
 from turnout.runtime.channel import Far, open_far
 from turnout.runtime.lifeline import Lifeline
-from turnout.runtime.predict import Outcome, predict_batch, run_model
+from turnout.runtime.predict import predict_batch, run_model
 from turnout.runtime.wire import Message
 
 logger = logging.getLogger("turnout")
@@ -37,7 +37,7 @@ class WorkLoop:
 
     def __init__(self, model: Model, wire: Lifeline, control: Control, hello: Message | None = None) -> None:
         self._model = model
-        self._signature = model.signature
+        self._names = tuple(spec.name for spec in model.signature.inputs)
         self._places = {spec.name: place for place, spec in enumerate(model.signature.outputs)}
         self._wire = wire
         self._control = control
@@ -108,19 +108,19 @@ class WorkLoop:
 
     def answer(self, frame: frames.Frame) -> list[bytes | memoryview]:
         """The outcome of one batch as a frame."""
-        specs = self._signature.inputs
-        inputs = {specs[place].name: array for place, array in frame.tensors.items()}
-        outcome = predict_batch(self._model, inputs, frame.rows, frame.deadlines)
-        pieces = [frames.piece(self._places[name], array) for name, array in outcome.outputs.items()]
-        note = outcome_note(outcome)
-        statuses = [0 if failure is None else 1 for failure in outcome.failures]
-        return frames.encode(frame.number, outcome.seconds, statuses, (), pieces, note, outcome.twin)
+        names, places = self._names, self._places
+        inputs = {names[place]: array for place, array in frame.tensors.items()}
+        outputs, failures, seconds, details, twin = predict_batch(self._model, inputs, frame.rows, frame.deadlines)
+        pieces = [frames.piece(places[name], array) for name, array in outputs.items()]
+        note = failure_note(failures, details) if any(failures) else None
+        statuses = [0 if failure is None else 1 for failure in failures]
+        return frames.encode(frame.number, seconds, statuses, (), pieces, note, twin)
 
 
-def outcome_note(outcome: Outcome) -> Any:
-    """The failures of an outcome as JSON, and their tracebacks for the router's log; None without any."""
-    failed = {str(i): _failure_json(f) for i, f in enumerate(outcome.failures) if f is not None}
-    return {"failures": failed, "details": [d[-4000:] for d in outcome.details[:4]]} if failed else None
+def failure_note(failures: Sequence[Failure | None], details: Sequence[str]) -> Any:
+    """The failures of an outcome as JSON, and their tracebacks for the router's log."""
+    failed = {str(i): _failure_json(f) for i, f in enumerate(failures) if f is not None}
+    return {"failures": failed, "details": [d[-4000:] for d in details[:4]]}
 
 
 def _failure_json(failure: Failure) -> dict[str, str]:
