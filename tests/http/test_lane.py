@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -389,6 +390,47 @@ def test_times_add_up() -> None:
     assert all(sum(values[1:]) == 20 for values in (*stages.values(), total))
     assert 0 < sum(values[0] for values in stages.values()) <= total[0]
     assert second["turnout_stage_duration_seconds"] == first["turnout_stage_duration_seconds"]  # nothing counts twice
+
+
+@pytest.mark.parametrize(("ago", "wish"), [(0.05, {}), (0.05, {"X_Request_Deadline_Ms": "10000"})])
+def test_what_has_waited_in_the_kernel_is_taken_with_what_is_left_of_its_deadline(
+    ago: float, wish: dict[str, str], took: list[bool]
+) -> None:
+    async def ask() -> tuple[float, float]:
+        house = House(held=True, deadline=20.0)
+        connection, _ = house.connect()
+        connection.data_received(post(FOUR, **wish))
+        await passes()
+        house.place.answer()
+        began = connection._sent = monotonic() - ago
+        connection.data_received(post(FOUR, **wish))
+        await passes()
+        left = house.place.batches[0].items[0].deadline - began
+        house.place.answer()
+        return left, connection._sent
+
+    short, long = both(ask)
+    assert took == [False, True]
+    assert short == pytest.approx(long, abs=0.03)
+    assert short[0] == pytest.approx(10.0 if wish else 20.0 + ago, abs=0.03)
+
+
+def test_what_has_waited_in_the_kernel_for_too_long_is_turned_away(took: list[bool]) -> None:
+    async def ask() -> tuple[bytes, list[Any]]:
+        house = House()
+        connection, wire = house.connect()
+        connection.data_received(post(FOUR, X_Request_Deadline_Ms="5000"))
+        await passes()
+        connection._sent = monotonic() - 6.0
+        connection.data_received(post(FOUR, X_Request_Deadline_Ms="5000"))
+        await passes()
+        return wire.written, [record_of(one) for one in house.records.records]
+
+    short, long = both(ask)
+    assert took == [False, False]
+    assert masked(short[0]) == masked(long[0])
+    assert b"504" in short[0]
+    assert short[1] == long[1]
 
 
 def test_a_client_that_leaves_is_not_waited_for(took: list[bool]) -> None:

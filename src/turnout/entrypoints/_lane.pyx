@@ -38,6 +38,7 @@ cdef object _log = logging.getLogger("turnout")
 cdef double _IDLE = 0.002
 cdef double _NEGLIGIBLE = 0.002
 cdef double _SHARE = 0.08
+cdef double _PASSES = 3.0
 cdef double _CAUTION = 1.35
 
 
@@ -99,8 +100,11 @@ cdef class Lane:
             self.share = usual.share
             self.observe = usual.record
 
-    cdef bint too_late(self, double now, double left) except -1:
-        """What `Pace.too_late` says of a request that is read now, written out."""
+    cdef bint too_late(self, double now, double left, bint known) except -1:
+        """What `Pace.too_late` says of a request that is read now, written out.
+
+        `known`: how long it has waited so far is known, and taken off already.
+        """
         cdef double behind
         pace = self.pace
         if now - <double> pace._active > _IDLE:
@@ -110,6 +114,8 @@ cdef class Lane:
             behind = now - <double> pace._began + <double> pace._behind
         else:
             behind = pace.behind(now)
+        if known:
+            return left <= 0.0 or left < _PASSES * behind
         return left <= 0.0 or (behind > _NEGLIGIBLE and behind > _SHARE * left)
 
     cdef bint leads_there(self) except -1:

@@ -177,7 +177,7 @@ cdef class MessageLane(Lane):
         """Takes the message to the queue; False where it has to go the long way."""
         cdef double now = clock(), left = min(self.left, <double> head.timeout)
         cdef CallItem item
-        if pieces.raw_size != self.rows * self.row_bytes or self.too_late(now, left):
+        if pieces.raw_size != self.rows * self.row_bytes or self.too_late(now, left, False):
             return False
         if not self.leads_there():
             streams.calls.lanes.pop(self.key, None)

@@ -244,6 +244,7 @@ cdef class JsonLane(Lane):
     cdef int itemsize
     cdef Py_ssize_t width, plain_bytes
     cdef double limit, low, high
+    cdef bint deadline_given
 
     def __init__(self, **known):
         super().__init__(**known)
@@ -264,32 +265,34 @@ cdef class JsonLane(Lane):
         self.low, self.high = known["bounds"]
         self.limit = known["limit"]
         self.plain_bytes = self.head.plain_bytes
+        self.deadline_given = self.head.deadline_given
         self.start = known["start"]
 
     cdef bint begin(self, object connection, bytes data, Py_ssize_t end) except -1:
         """Takes the request to the queue; False where it has to go the long way."""
-        cdef double now = clock(), deadline
+        cdef double now = clock(), left = self.left, sent = connection._sent
         cdef JsonItem item
-        if self.too_late(now, self.left):
+        if sent > 0.0 and self.deadline_given:  # it is known how long it has waited in the kernel
+            left = min(left, <double> self.head.deadline - (now - sent))
+        if self.too_late(now, left, sent > 0.0):
             return False
         if not self.leads_there():
             self.head.lane = None
             return False
-        deadline = now + self.left
-        if self.refuses(deadline, now, 1):
+        if self.refuses(now + left, now, 1):
             return False
         item = JsonItem.__new__(JsonItem)
         if not self._parse(item, PyBytes_AS_STRING(data) + end, PyBytes_GET_SIZE(data) - end):
             return False
-        if item.rows > 1 and self.refuses(deadline, now, item.rows):
+        if item.rows > 1 and self.refuses(now + left, now, item.rows):
             return False
-        item.prepare(self, now, deadline)
+        item.prepare(self, now, now + left)
         item.connection = connection
         item.data = data
         item.body_at = end
         connection._pending.append(item)
         connection._used = True
-        connection._head_began = 0.0
+        connection._head_began = connection._sent = 0.0
         self.queue(item)
         return True
 
@@ -626,7 +629,7 @@ def take(connection, data):
     cdef PyObject *found
     if type(data) is not bytes or connection._pending or connection._ended or connection._paused or connection._upload is not None:
         return False
-    if <double> connection._sent or connection._choked or connection._parked:
+    if connection._choked or connection._parked:
         return False
     start = PyBytes_AS_STRING(data)
     end = start + PyBytes_GET_SIZE(data)
