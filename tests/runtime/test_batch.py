@@ -57,6 +57,30 @@ def test_a_cut_takes_from_the_front_and_loses_nobody(made: list, limit: int) -> 
     assert not queue or taken, "it stops only when something runs"
 
 
+@given(
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.floats(9.0, 12.0),
+    st.floats(0.0, 1.0),
+    st.sampled_from(["", "gone", "again"]),
+)
+def test_one_that_waits_alone_is_taken_as_any_cut_would(
+    rows: int, limit: int, deadline: float, fixed: float, kind: str
+) -> None:
+    loop, cost, waiting = asyncio.new_event_loop(), Cost(), Waiting()
+    cost.fixed = fixed
+    one = item(loop, rows, deadline)
+    waiting.add(one)
+    one.attempts = kind == "again"
+    if kind == "gone":
+        one.cancel()
+        waiting.forget(one)
+    expected = cut(deque([one]), 10.0, limit, cost)
+    assert waiting.take(waiting._queues[()], 10.0, limit, cost) == expected
+    loop.close()
+    assert (waiting.rows, waiting.nbytes, len(waiting), one.waiting) == (0, 0, 0, False)
+
+
 @given(st.lists(st.tuples(st.integers(1, 5), st.floats(0.0, 2.0)), min_size=2, max_size=20), st.floats(0, 0.2))
 def test_a_batch_ends_before_the_first_deadline_in_it(made: list, per_row: float) -> None:
     """By what is known of the model, nobody is late because of those who run with it."""

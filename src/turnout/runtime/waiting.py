@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from turnout.runtime.batch import Cost, Cut, Item, Key, cut
+from turnout.runtime.batch import CAUTION, Cost, Cut, Item, Key, cut
 
 _PURGE = 1024
 
@@ -58,6 +58,12 @@ class Waiting:
 
     def take(self, queue: deque[Item], start: float, max_rows: int, cost: Cost) -> Cut:
         """Cuts the next batch from a queue of this."""
+        if len(queue) == 1 and _goes_alone(queue[0], start, max_rows, cost):
+            item = queue.popleft()
+            item.waiting = False
+            self.rows -= item.rows
+            self.nbytes -= item.nbytes
+            return Cut([item], [], [])
         found = cut(queue, start, max_rows, cost)
         rows = nbytes = 0
         for items in found:
@@ -94,3 +100,10 @@ class Waiting:
             for item in queue:
                 item.waiting = False
                 yield item
+
+
+def _goes_alone(item: Item, start: float, max_rows: int, cost: Cost) -> bool:
+    """Whether the only item of a queue makes a batch as it is: with one caller at a time every batch is one."""
+    if not item.waiting or item.attempts or item.rows > max_rows or item.done():
+        return False
+    return start + CAUTION * cost.predict(item.rows) <= item.deadline
