@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from turnout.core.errors import DeadlineExceeded, NotReady, QueueFull, WorkerDied
+from turnout.core.errors import DeadlineExceeded, ModelFailed, NotReady, QueueFull, WorkerDied
 from turnout.core.messages import InferResponse
 from turnout.core.tensors import join_rows
+from turnout.entrypoints.call import Call
 from turnout.runtime.batch import Batch
 from turnout.runtime.batch_policy import BatchPolicy
 from turnout.runtime.batching import Batching
-from turnout.runtime.predict import predict_batch
+from turnout.runtime.predict import Outcome, predict_batch
 from turnout.testing.trials import Trial, check_trial, request, trial_inputs
 
 
@@ -536,3 +537,38 @@ def test_a_hedged_item_is_not_lost_with_the_place_that_hung() -> None:
         check_trial(trial_inputs([1]), (await task).outputs)
 
     run(main)
+
+
+@pytest.mark.parametrize("end", ["dies", "fails", "is late"])
+def test_a_waiter_that_raises_costs_nobody_else_what_is_theirs(end: str, caplog: pytest.LogCaptureFixture) -> None:
+    def cannot_write(*_: Any) -> None:
+        raise ValueError("cannot be written")
+
+    async def main() -> None:
+        served = batching()
+        place = Held(served, slots=1)
+        first = ask(served, 1)
+        await passes()
+        within = 0.02 if end == "is late" else math.inf
+        odd = Call(served.infer(request(trial_inputs([2]), monotonic() + within)), cannot_write)
+        odd.step()
+        other = ask(served, 3, within=within)
+        await passes()
+        if end == "dies":
+            place.die()
+        elif end == "is late":
+            await asyncio.sleep(0.03)
+            place.answer()
+        else:
+            place.answer()
+            await passes()
+            batch = place.batches.pop()
+            place.free = 1
+            served.done(place, batch, Outcome({}, [ModelFailed("no"), ModelFailed("no")], 0.001))
+        expected = {"dies": WorkerDied, "fails": ModelFailed, "is late": DeadlineExceeded}[end]
+        assert isinstance(await caught(other), expected)
+        assert odd.over
+        await asyncio.gather(first, return_exceptions=True)
+
+    run(main)
+    assert "a failure could not be delivered" in caplog.text

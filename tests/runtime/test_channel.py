@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import uvloop
 
+from turnout.core.messages import Context
 from turnout.runtime import frames
-from turnout.runtime.batch import Batch
+from turnout.runtime.batch import Batch, Item
 from turnout.runtime.channel import open_far, open_near
 from turnout.runtime.predict import Outcome
 from turnout.runtime.replica import Place, Replica
 from turnout.runtime.wire import pair
-from turnout.testing.trials import Trial
+from turnout.testing.trials import Trial, trial_inputs
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
@@ -50,6 +51,51 @@ def test_the_end_of_a_worker_that_had_more_to_read_is_noticed(run: Callable[...,
         return outcomes
 
     assert run(main()) == [1]
+
+
+@pytest.mark.parametrize(
+    ("failures", "details"),
+    [
+        ({"0": {"type": "ModelFailed", "message": 5}}, []),
+        ({"0": {"type": "InvalidInput", "reason": "r", "field": ["f"], "expected": "", "got": ""}}, []),
+        ({}, [None]),
+        ({}, 5),
+    ],
+)
+def test_a_worker_whose_notes_hold_no_text_is_given_up(failures: object, details: object) -> None:
+    assert asyncio.run(told_by({"failures": failures, "details": details})) == "lost"
+
+
+def test_text_of_a_worker_that_cannot_be_sent_on_is_made_such() -> None:
+    note = {"failures": {"0": {"type": "ModelFailed", "message": "odd \udcff"}}, "details": ["\ud800"]}
+    outcome = asyncio.run(told_by(note))
+    assert isinstance(outcome, Outcome)
+    assert [str(problem) for problem in outcome.failures] == ["odd ?"]
+    assert outcome.details == ["?"]
+
+
+async def told_by(note: object) -> Outcome | str:
+    """What comes of a batch of one whose worker answers with this note."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = pair()
+    ended: asyncio.Future[Outcome | str] = loop.create_future()
+
+    def done(_place: Place, _batch: Batch, outcome: Outcome) -> None:
+        ended.set_result(outcome)
+
+    def lost(_place: Place, _batches: Sequence[Batch]) -> None:
+        ended.set_result("lost")
+
+    replica = Replica("m@1#0", Trial.signature, ours, done, lost, memory=False)
+    far = open_far(theirs)
+    item = Item(loop, trial_inputs([1]), 1, 8, Context(), 0.0, ())
+    replica.run(Batch([item], 0.0))
+    far.answer(frames.encode(1, 0.1, (0,), (), [], note))
+    found = await asyncio.wait_for(ended, 5)
+    if found != "lost":
+        replica.close()
+    far.close()
+    return found
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])

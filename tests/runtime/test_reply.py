@@ -302,3 +302,28 @@ def test_a_sooner_deadline_after_a_later_one_is_kept() -> None:
         assert not far.over
 
     run(main())
+
+
+def test_a_call_that_cannot_be_told_leaves_the_others_their_deadlines() -> None:
+    class Odd(Call):
+        def cancel(self, failure: BaseException | None = None) -> None:
+            raise ValueError("cannot be told")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        wheel = Deadlines(loop)
+        now = monotonic()
+        reply = Reply[int](loop)
+        odd = Odd(waiting(reply), lambda *_: None)
+        odd.step()
+        wheel.add(odd, now + 0.01)
+        calls = [called(waiting(Reply[int](loop))) for _ in range(2)]
+        for place, (call, _) in enumerate(calls):
+            wheel.add(call, now + 0.01 + 0.02 * place)
+        while not all(found for _, found in calls):  # noqa: ASYNC110  what is under test gives no event
+            await asyncio.sleep(0.002)
+        assert all(isinstance(found[0][1], DeadlineExceeded) for _, found in calls)
+        reply.set_result(1)
+        assert odd.over
+
+    run(main())

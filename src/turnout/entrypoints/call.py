@@ -8,6 +8,7 @@ current task, so a node that needs `asyncio.timeout` or a task group runs that p
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
@@ -16,6 +17,8 @@ from typing import Any
 
 from turnout.core.errors import Cancelled, DeadlineExceeded
 from turnout.core.messages import InferResponse
+
+logger = logging.getLogger("turnout")
 
 Done = Callable[[InferResponse | None, BaseException | None], None]
 #: How long nobody looks at the deadlines (seconds), however far away the soonest is.
@@ -138,7 +141,10 @@ class Deadlines:
             late = [call for call, deadline in self._calls.items() if deadline <= now]
             for call in late:
                 self._calls.pop(call, None)
-                call.cancel(DeadlineExceeded("the deadline passed before the answer was there"))
+                try:
+                    call.cancel(DeadlineExceeded("the deadline passed before the answer was there"))
+                except Exception:  # its own trouble: the others have deadlines too
+                    logger.exception("a call could not be told that it is too late")
             self._soonest = min(self._calls.values(), default=math.inf)
         if self._calls:
             self._arm(now)

@@ -24,7 +24,7 @@ from turnout.runtime.outlier import OutlierPolicy, Verdict
 from turnout.runtime.predict import Outcome
 from turnout.runtime.replica import Place
 from turnout.runtime.replicas import Replicas
-from turnout.runtime.settle import settle, settle_mixed
+from turnout.runtime.settle import fail, settle, settle_mixed
 from turnout.runtime.waiting import Waiting
 
 logger = logging.getLogger("turnout")
@@ -153,7 +153,7 @@ class Batching:
             self._expect_nothing(place)
         if not self.places:
             for item in self.waiting.drain():
-                item.set_exception(WorkerDied(f"model {self.name!r} lost its last worker", retry_after=_RETRY_AFTER))
+                fail(item, WorkerDied(f"model {self.name!r} lost its last worker", retry_after=_RETRY_AFTER))
 
     def retire_place(self, place: Place) -> bool:
         """No further batches go there while another place takes them. Lets go of it, and is True, once it is empty."""
@@ -218,9 +218,7 @@ class Batching:
                 if self.places and item.attempts < 2:
                     again.append(item)
                 else:
-                    item.set_exception(
-                        WorkerDied("the worker died while it held the request", retry_after=_RETRY_AFTER)
-                    )
+                    fail(item, WorkerDied("the worker died while it held the request", retry_after=_RETRY_AFTER))
         self.waiting.put_back(again)
         self._schedule()
 
@@ -305,7 +303,7 @@ class Batching:
                 start = max(now, self._ends.get(place, 0.0)) if place.busy_since else now
                 taken, late, _ = self.waiting.take(queue, start, limit, self.cost)
                 for item in late:
-                    item.set_exception(DeadlineExceeded("the deadline passed while the request was queued"))
+                    fail(item, DeadlineExceeded("the deadline passed while the request was queued"))
                 if taken:
                     batch = Batch(taken, now)
                     self._ends[place] = start + self.cost.predict(batch.total_rows)

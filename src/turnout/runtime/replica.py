@@ -174,7 +174,8 @@ class Replica:
             failures: list[Failure | None] = [None] * len(frame.rows)
             for i, found in frame.note["failures"].items():
                 failures[int(i)] = _failure(found)
-            return Outcome(outputs, failures, frame.seconds, frame.note["details"], frame.twin)
+            details = [_text(detail) for detail in frame.note["details"]]
+            return Outcome(outputs, failures, frame.seconds, details, frame.twin)
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as problem:
             raise frames.BrokenFrame(str(problem)) from None
 
@@ -182,8 +183,16 @@ class Replica:
 def _failure(found: dict[str, Any]) -> Failure:
     kind = getattr(errors, found["type"], ModelFailed)
     if kind is InvalidInput:
-        return InvalidInput(found["reason"], field=found["field"], expected=found["expected"], got=found["got"])
+        field, expected, got = (_text(found[name]) for name in ("field", "expected", "got"))
+        return InvalidInput(_text(found["reason"]), field=field, expected=expected, got=got)
     if not (isinstance(kind, type) and issubclass(kind, Failure)):
         kind = ModelFailed
-    failure: Failure = kind(found["message"])
+    failure: Failure = kind(_text(found["message"]))
     return failure
+
+
+def _text(found: object) -> str:
+    """Text that can be sent on: a worker may write anything into a note."""
+    if not isinstance(found, str):
+        raise TypeError(f"text was expected in a note, not {type(found).__name__}")
+    return found.encode(errors="replace").decode()

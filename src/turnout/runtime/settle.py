@@ -25,6 +25,14 @@ def settle(items: Sequence[Item], batch: Batch, outcome: Outcome, name: str, ver
         first += item.rows
 
 
+def fail(item: Item, problem: Exception) -> None:
+    """Tells one item that it failed; what its waiter makes of that is its own trouble, not that of the next item."""
+    try:
+        item.set_exception(problem)
+    except Exception:
+        logger.exception("a failure could not be delivered")
+
+
 def settle_mixed(batch: Batch, outcome: Outcome, name: str, version: str, *, batched: bool) -> None:
     """Gives those that failed their failure, and the others their rows: the outputs have theirs only."""
     good = []
@@ -34,6 +42,6 @@ def settle_mixed(batch: Batch, outcome: Outcome, name: str, version: str, *, bat
         elif not item.done():
             if isinstance(failure, ModelFailed):
                 logger.error("request %s: %s@%s: %s", item.id or "-", name, version, failure.message)
-            item.set_exception(failure)
+            fail(item, failure)
     if good:
         settle(good, batch, outcome, name, version, batched=batched)
