@@ -30,7 +30,7 @@ from turnout.monitoring.record import Observer
 from turnout.protocols.grpc import GrpcMethod
 from turnout.protocols.grpc_messages import message_class
 from turnout.protocols.v2_grpc import GRPC_METHODS
-from turnout.protocols.v2_grpc_infer import ModelInferCodec
+from turnout.protocols.v2_grpc_infer import JOIN_BELOW, ModelInferCodec
 from turnout.runtime.batch_policy import BatchPolicy
 from turnout.runtime.predict import Outcome
 from turnout.runtime.replica import Inline
@@ -343,6 +343,68 @@ def test_what_is_no_array_of_plain_numbers_goes_the_long_way() -> None:
 
     short, long = both(ask)
     assert masked(short) == masked(long)
+
+
+def test_an_answer_that_is_too_long_for_the_short_way_is_not_copied_for_it() -> None:
+    class Counted(np.ndarray[Any, Any]):
+        copies = 0
+
+        def tobytes(self, order: Any = None) -> bytes:
+            Counted.copies += 1
+            return super().tobytes(order)
+
+    async def ask() -> tuple[list[int], bytes]:
+        house = House(held=True)
+        line = house.connect()
+        copies = []
+        for number, width in enumerate((3, 3, JOIN_BELOW // 4, 3)):
+            line.send(call(2 * number + 1, FOUR, fields(INFER)))
+            await passes()
+            batch = house.place.batches.pop()
+            house.place.free = 1
+            made = np.arange(width, dtype=np.float32).reshape(1, width)
+            Counted.copies = 0
+            house.version.batching.done(house.place, batch, Outcome({"y": made.view(Counted)}, (), 0.001))
+            await passes()
+            copies.append(Counted.copies)
+        return copies, line.wire.written
+
+    (short_copies, short), (long_copies, long) = both(ask)
+    assert masked(short) == masked(long)
+    assert long_copies[2] == short_copies[2], "the long way makes its own, and only once"
+    assert short_copies[1] == 1
+
+
+def test_an_array_of_another_size_than_it_says_goes_the_long_way() -> None:
+    class Odd(np.ndarray[Any, Any]):
+        def tobytes(self, order: Any = None) -> bytes:
+            return super().tobytes(order) * 100
+
+    async def ask() -> bytes:
+        house = House(held=True)
+        line = house.connect()
+        for number in range(3):
+            line.send(call(2 * number + 1, FOUR, fields(INFER)))
+            await passes()
+            batch = house.place.batches.pop()
+            house.place.free = 1
+            made = np.ones((1, 3), np.float32).view(Odd)
+            house.version.batching.done(house.place, batch, Outcome({"y": made}, (), 0.001))
+            await passes()
+        return line.wire.written
+
+    short, long = both(ask)
+    assert masked(short) == masked(long)
+
+
+def test_a_tensor_without_dimensions_goes_the_long_way(caplog: pytest.LogCaptureFixture) -> None:
+    async def ask() -> bytes:
+        return await House().ask(FOUR, infer([1.0], shape=[]), infer([1.0], shape=[]), FOUR)
+
+    with caplog.at_level("INFO"):
+        short, long = both(ask)
+    assert masked(short) == masked(long)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_each_gets_the_rows_that_are_his(took: list[int]) -> None:
@@ -684,6 +746,24 @@ def test_another_model_behind_the_same_head_is_found_at_once(took: list[int]) ->
     assert [b"\x0a\x01q" in one for one in short] == [False] * 3 + [True] * 6 + [False]
     assert [b"sha256:other" in one for one in short] == [False] * 6 + [True] * 3 + [False]
     assert [count > 0 for count in took[-10:]] == [False, True, True, False, True, True, False, True, True, False]
+
+
+def test_what_is_said_of_a_version_is_said_of_its_answers_under_way_too() -> None:
+    async def ask() -> bytes:
+        house = House(held=True)
+        line = house.connect()
+        for number in range(3):
+            line.send(call(2 * number + 1, FOUR, fields(INFER)))
+            await passes()
+            if number == 2:
+                house.version.servable.identify("1", "sha256:other")
+            house.place.answer()
+            await passes()
+        return line.wire.written
+
+    short, long = both(ask)
+    assert masked(short) == masked(long)
+    assert short.count(b"sha256:other") == 1
 
 
 def test_the_twin_that_has_answered_is_named() -> None:

@@ -24,6 +24,7 @@ cdef class Lane:
 
     cdef bint too_late(self, double now, double left, bint known) except -1
     cdef bint leads_there(self) except -1
+    cdef bint sealed(self) except -1
     cdef bint refuses(self, double deadline, double now, Py_ssize_t rows) except -1
     cdef int queue(self, LaneItem item) except -1
     cdef int tell(

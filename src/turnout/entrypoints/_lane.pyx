@@ -124,8 +124,10 @@ cdef class Lane:
             model = self.find(self.asked)
         except Failure:
             return False
-        if model is not self.model or model.servable is not self.endpoint:
-            return False
+        return model is self.model and model.servable is self.endpoint and self.sealed()
+
+    cdef bint sealed(self) except -1:
+        """Whether what the endpoint says of its answers is what the lane has written down."""
         return self.seals.get(self.seal_key) is self.seal
 
     cdef bint refuses(self, double deadline, double now, Py_ssize_t rows) except -1:

@@ -65,12 +65,15 @@ cdef inline char *_put_varint(char *at, Py_ssize_t number) noexcept nogil:
 
 
 cdef struct Pieces:
-    # Offsets into a ModelInferRequest, as `v2_grpc_wire.Split` has them; `raw` is its only raw tensor.
+    # Offsets into a ModelInferRequest: where its id's field and the text in it begin, where both end (0: it has none),
+    # where what follows the id and says what the tensors are ends (0: nothing follows), and its only raw tensor.
     Py_ssize_t id_from, id_text, id_to, head_to, raw, raw_size
 
 
 cdef bint _split(const unsigned char *message, Py_ssize_t size, Pieces *found) noexcept nogil:
-    """What `v2_grpc_wire.split` does; False also for an odd id, and for any number of raw tensors but one."""
+    """What `v2_grpc_wire.split` does, for fewer messages: False also for an id that is empty or not plain ASCII, for
+    lengths written in more than three bytes, and for any number of raw tensors but one.
+    """
     cdef Py_ssize_t at = 0, length, body
     cdef int tag, last = 0, shift, raws = 0
     found.id_from = found.id_text = found.id_to = found.head_to = 0
@@ -108,17 +111,17 @@ cdef bint _split(const unsigned char *message, Py_ssize_t size, Pieces *found) n
 
 
 cdef class Packed:
-    """The outputs of one batch as bytes: each row of each output is a span of them."""
+    """The outputs of one batch, and once an answer is made of them, their bytes: each row of each output is a span."""
 
-    cdef list texts, arrays
+    cdef list texts, arrays, spans
     cdef tuple names
     cdef dict fields
     cdef Py_ssize_t rows
     cdef bint good
 
     cdef int pack(self, dict outputs) except -1:
-        """Whether every output is a row-wise array of plain numbers is said by `good`."""
-        self.texts, self.arrays, self.fields = [], [], {}
+        """Whether every output is a row-wise array of plain numbers is said by `good`; copies nothing."""
+        self.texts, self.arrays, self.spans, self.fields = None, [], [], {}
         self.names = tuple(outputs)
         self.rows = -1
         self.good = False
@@ -131,10 +134,22 @@ cdef class Packed:
                 self.rows = shape[0]
             elif self.rows != <Py_ssize_t> shape[0]:
                 return 0
-            self.texts.append(array.tobytes())
             self.arrays.append(array)
-        self.good = len(self.texts) > 0
+            self.spans.append(<Py_ssize_t> array.nbytes // self.rows)
+        self.good = len(self.arrays) > 0
         return 0
+
+    cdef bint copy(self) except -1:
+        """Keeps the bytes; False where they are not as many as was measured, which a class of arrays may do."""
+        texts = []
+        for array, span in zip(self.arrays, self.spans):
+            text = array.tobytes()
+            if type(text) is not bytes or len(text) != span * self.rows:
+                self.good = False
+                return False
+            texts.append(text)
+        self.texts = texts
+        return True
 
     cdef list fields_of(self, Py_ssize_t rows, object field):
         """What says of each output its name, type and shape in an answer of so many rows."""
@@ -203,13 +218,14 @@ cdef class MessageLane(Lane):
         """Sends the answer; False where it has to be made the long way."""
         cdef Packed packed
         cdef Texts texts
+        cdef str prediction_id = None
         cdef bytes answer, text
         cdef Py_ssize_t number, size, span, id_length = 0, own = 0, total, count, message
         cdef const char *id_text
         cdef char *at
         table = item.table
         out = table.out
-        if item.closed or out.paused or not out._told:
+        if item.closed or out.paused or not out._told or not self.sealed():
             return False
         found = whole.packed
         if found is None:
@@ -220,30 +236,36 @@ cdef class MessageLane(Lane):
             packed = <Packed> found
         if not packed.good or first + item.rows > packed.rows:
             return False
-        prediction_id = self.id_start + self.token()
-        id_text = PyUnicode_AsUTF8AndSize(prediction_id, &id_length)
         twin = whole.twin
         known = PyDict_GetItem(self.texts, twin)
-        if known == NULL:
-            if len(self.texts) > 64:
-                return False
-            texts = self.texts[twin] = Texts(id_length, *self.text_maker(self, twin, id_length))
-        else:
+        if known != NULL:
             texts = <Texts> <object> known
-        fields = packed.fields_of(item.rows, self.field)
-        if id_length != texts.id_length:
+        elif len(self.texts) > 64:
             return False
+        else:
+            prediction_id = self.id_start + self.token()
+            id_length = len(prediction_id)
+            texts = self.texts[twin] = Texts(id_length, *self.text_maker(self, twin, id_length))
+        id_length = texts.id_length
+        fields = packed.fields_of(item.rows, self.field)
         # How long the message will be, then the three frames into one piece of memory.
         message = PyBytes_GET_SIZE(texts.start) + PyBytes_GET_SIZE(texts.parameters) + id_length
         if item.id_bytes is not None:
             own = PyBytes_GET_SIZE(item.id_bytes)
             message += 1 + _varint_size(own) + own
-        count = len(packed.texts)
+        count = len(packed.spans)
         for number in range(count):
-            span = PyBytes_GET_SIZE(<bytes> packed.texts[number]) // packed.rows * item.rows
+            span = <Py_ssize_t> packed.spans[number] * item.rows
             message += PyBytes_GET_SIZE(<bytes> fields[number]) + 1 + _varint_size(span) + span
         size = _PREFIX + message
         if size > self.most or size > <Py_ssize_t> out.window or size > item.send_window or size > <Py_ssize_t> out.max_frame:
+            return False
+        if prediction_id is None:
+            prediction_id = self.id_start + self.token()
+        id_text = PyUnicode_AsUTF8AndSize(prediction_id, &id_length)
+        if id_length != texts.id_length:
+            return False
+        if packed.texts is None and not packed.copy():
             return False
         total = 3 * _FRAME + PyBytes_GET_SIZE(self.block) + size + PyBytes_GET_SIZE(texts.trailers) + id_length
         answer = PyBytes_FromStringAndSize(NULL, total)

@@ -56,7 +56,7 @@ def lane_of(calls: Calls, head: Head, serialized: bytes) -> Any:
     (tensor,), spec = said.tensors, known["input"]
     if (tensor.name, tensor.datatype, tensor.shape[1:]) != (spec.name, spec.datatype, spec.shape[1:]):
         return None
-    if not 1 <= tensor.shape[0] <= known["batching"].max_rows:
+    if not tensor.shape or not 1 <= tensor.shape[0] <= known["batching"].max_rows:
         return None
     found = calls.lanes[serialized] = _lane.MessageLane(
         **known, key=serialized, deadline=calls.default_deadline, rows=tensor.shape[0], field=codec.output_field,

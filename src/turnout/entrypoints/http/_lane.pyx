@@ -488,7 +488,7 @@ cdef class JsonLane(Lane):
         cdef char[24] digits
         cdef int count = 0
         connection, state = item.connection, self.state
-        if state.draining or connection._pending[0] is not item:
+        if state.draining or connection._pending[0] is not item or not self.sealed():
             return False
         found = whole.rendered
         if found is None:
