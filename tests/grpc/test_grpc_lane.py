@@ -335,9 +335,7 @@ def test_what_is_no_array_of_plain_numbers_goes_the_long_way() -> None:
         for number, made in enumerate((np.array([b"one"], object), np.array([[1.0]], ">f4"), np.zeros((0,), np.int8))):
             line.send(call(2 * number + 1, FOUR, fields(INFER)))
             await passes()
-            batch = house.place.batches.pop()
-            house.place.free = 1
-            house.version.batching.done(house.place, batch, Outcome({"y": made}, (), 0.001))
+            house.place.end(Outcome({"y": made}, (), 0.001))
             await passes()
         return line.wire.written
 
@@ -360,11 +358,9 @@ def test_an_answer_that_is_too_long_for_the_short_way_is_not_copied_for_it() -> 
         for number, width in enumerate((3, 3, JOIN_BELOW // 4, 3)):
             line.send(call(2 * number + 1, FOUR, fields(INFER)))
             await passes()
-            batch = house.place.batches.pop()
-            house.place.free = 1
             made = np.arange(width, dtype=np.float32).reshape(1, width)
             Counted.copies = 0
-            house.version.batching.done(house.place, batch, Outcome({"y": made.view(Counted)}, (), 0.001))
+            house.place.end(Outcome({"y": made.view(Counted)}, (), 0.001))
             await passes()
             copies.append(Counted.copies)
         return copies, line.wire.written
@@ -386,10 +382,8 @@ def test_an_array_of_another_size_than_it_says_goes_the_long_way() -> None:
         for number in range(3):
             line.send(call(2 * number + 1, FOUR, fields(INFER)))
             await passes()
-            batch = house.place.batches.pop()
-            house.place.free = 1
             made = np.ones((1, 3), np.float32).view(Odd)
-            house.version.batching.done(house.place, batch, Outcome({"y": made}, (), 0.001))
+            house.place.end(Outcome({"y": made}, (), 0.001))
             await passes()
         return line.wire.written
 
@@ -454,9 +448,7 @@ def test_a_failure_is_told_as_on_the_long_way(failure: Failure, took: list[int])
             if number == 0:
                 house.place.answer()
                 continue
-            batch = house.place.batches.pop()
-            house.place.free = 1
-            house.version.batching.done(house.place, batch, Outcome({}, [failure], 0.001))
+            house.place.end(Outcome({}, [failure], 0.001))
             await passes()
         kinds = [(one.variant, one.outcome, one.count) for one in house.version.servable.counts.all()]
         return line.wire.written, [record_of(one) for one in house.records.records], kinds

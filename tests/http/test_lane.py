@@ -307,10 +307,8 @@ def test_what_json_has_no_number_for_goes_the_long_way() -> None:
         for value in (math.nan, math.inf, 1.0):
             connection.data_received(post(body([1, 2, 3, 4])))
             await passes()
-            batch = house.place.batches.pop()
-            house.place.free = 1
             made = {"y": np.full((1, 3), value, np.float32), "z": np.array([1.0])}
-            house.version.batching.done(house.place, batch, Outcome(made, (), 0.001))
+            house.place.end(Outcome(made, (), 0.001))
         return wire.written
 
     short, long = both(ask)
@@ -328,9 +326,7 @@ def test_a_failure_is_told_as_on_the_long_way(failure: Exception) -> None:
         for _ in range(2):
             connection.data_received(post(body([1, 2, 3, 4])))
             await passes()
-            batch = house.place.batches.pop()
-            house.place.free = 1
-            house.version.batching.done(house.place, batch, Outcome({}, [failure], 0.001))
+            house.place.end(Outcome({}, [failure], 0.001))
             await passes()
         kinds = [(one.variant, one.outcome, one.count) for one in house.version.servable.counts.all()]
         return wire.written, [record_of(one) for one in house.records.records], kinds
